@@ -1,0 +1,1 @@
+"""What a record and a sample are, on disk and in memory. Imports no sibling package."""

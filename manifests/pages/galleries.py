@@ -1,0 +1,97 @@
+"""Near-duplicate groups as pictures: the largest, and those whose members lie furthest from their keeper."""
+
+import base64
+import io
+from typing import NamedTuple
+
+import imagehash
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from PIL import Image
+
+from manifests.audit import texts
+from manifests.schema import THUMB_PX
+from manifests.store import Folder
+
+
+class Member(NamedTuple):
+    """A sample of a near-duplicate group, and how far its code lies from the keeper's."""
+
+    sample_id: str
+    keeper_id: str
+    distance: int
+
+
+class Look(NamedTuple):
+    """What a sample looks like: its whole thumb as a PNG data URI, the source's size and its perceptual hashes."""
+
+    source_key: str
+    width: int | None
+    height: int | None
+    picture: str
+    phash: int
+    phash_mirror: int
+
+
+def largest_groups(groups: pa.Table, limit: int, members: int) -> list[tuple[int, list[Member]]]:
+    """The largest groups: size, and the keeper with the nearest of the others, `members` in all."""
+    order = [("count_all", "descending"), ("group_id", "ascending")]
+    sizes = groups.group_by("group_id").aggregate([([], "count_all")]).sort_by(order).slice(0, limit)
+    chosen = []
+    for row in sizes.to_pylist():
+        group = groups.filter(pc.equal(groups["group_id"], row["group_id"]))
+        group = group.append_column("other", pc.not_equal(group["sample_id"], group["keeper_id"]).cast(pa.int8()))
+        nearest = group.sort_by([("other", "ascending"), ("distance", "ascending"), ("sample_id", "ascending")])
+        chosen.append((row["count_all"], _members(nearest.slice(0, members))))
+    return chosen
+
+
+def borderline(groups: pa.Table, limit: int) -> list[Member]:
+    """The members that lie furthest from their keepers, the furthest first."""
+    others = groups.filter(pc.not_equal(groups["sample_id"], groups["keeper_id"]))
+    return _members(others.sort_by([("distance", "descending"), ("sample_id", "ascending")]).slice(0, limit))
+
+
+def looks(run: Folder, sample_ids: set[str]) -> dict[str, Look]:
+    """The looks of some samples. Reads ids part by part, and thumbs only of parts that hold one of them."""
+    found: dict[str, Look] = {}
+    wanted = pa.array(sorted(sample_ids), pa.string())
+    samples = run.child("samples")
+    for name in samples.names():
+        if not name.startswith("part-") or len(found) == len(sample_ids):
+            continue
+        here = pc.is_in(samples.read_table(name, ["sample_id"]).column(0), wanted)
+        if not pc.any(here).as_py():
+            continue
+        columns = ["sample_id", "source_key", "width", "height", "whole_thumb", "phash", "phash_mirror"]
+        rows = samples.read_table(name, columns).filter(here)
+        keys = texts(rows["source_key"])
+        for row, key in zip(rows.drop_columns(["source_key"]).to_pylist(), keys, strict=True):
+            if row["whole_thumb"] is not None and row["sample_id"] not in found:
+                picture = picture_uri(row["whole_thumb"])
+                hashes = (row["phash"] or 0, row["phash_mirror"] or 0)
+                found[row["sample_id"]] = Look(key, row["width"], row["height"], picture, *hashes)
+    return found
+
+
+def phash_distance(look: Look, keeper: Look) -> tuple[int, bool]:
+    """Bits between the perceptual hashes, and whether the mirrored picture was the nearer one."""
+    reference = imagehash.hex_to_hash(f"{keeper.phash:016x}")
+    straight, mirrored = (
+        int(imagehash.hex_to_hash(f"{value:016x}") - reference) for value in (look.phash, look.phash_mirror)
+    )
+    return min(straight, mirrored), mirrored < straight
+
+
+def picture_uri(thumb: bytes) -> str:
+    """A thumb, uint8[32, 32, 3] RGB, as a PNG data URI."""
+    pixels = np.frombuffer(thumb, np.uint8).reshape(THUMB_PX, THUMB_PX, 3)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _members(groups: pa.Table) -> list[Member]:
+    columns = (groups[name].to_pylist() for name in Member._fields)
+    return [Member(*row) for row in zip(*columns, strict=True)]

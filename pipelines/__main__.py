@@ -1,0 +1,36 @@
+"""The command `dcgan`: joins the commands, and turns errors that a user can mend into one message."""
+
+import os
+import sys
+
+# Signs of progress and errors are ours; torch and Ray workers inherit the number of threads from their own settings.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import typer
+
+from pipelines.commands import draw, pack, run, sample, status
+from pipelines.commands.failure import expected_errors
+
+app = typer.Typer(
+    name="dcgan",
+    help="From LSUN LMDBs or a folder of photos to de-duplicated WebDataset shards, an audit, and a DCGAN trained on them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command("run")(run.run)
+app.command("status")(status.status)
+app.command("pack")(pack.pack)
+app.command("sample")(sample.sample)
+app.add_typer(draw.app, name="draw")
+
+
+def main() -> None:
+    """Run the command line; errors that a user can mend end it with status 2 and one message."""
+    with expected_errors():
+        app(prog_name="dcgan")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""Ray: an embedded one by default, or the cluster at an address."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+
+# Before Ray is imported: nothing is reported to anyone.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Ray announces a change of its environment handling of accelerators on every start otherwise.
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+from ray.data import DataContext
+from ray.data.context import ShuffleStrategy
+
+from pipelines.recipe import Resources
+
+
+class ClusterError(Exception):
+    """No Ray can be had."""
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def data_workers(resources: Resources) -> int | None:
+    """The most tasks of a data stage at once; None leaves it to the cluster."""
+    return resources.workers
+
+
+def train_cpus(resources: Resources, cluster: bool) -> int:
+    """CPUs of a training rank: as the recipe says, else this machine's cores shared by the ranks (on a cluster: 4)."""
+    if resources.train_cpus is not None:
+        return resources.train_cpus
+    return 4 if cluster else max(1, cores() // resources.train_workers)
+
+
+@contextlib.contextmanager
+def session(address: str | None, resources: Resources) -> Iterator[None]:
+    """Ray for the time of the block: the cluster at `address` or RAY_ADDRESS, or else one of our own on this machine.
+
+    Raises:
+        ClusterError: no cluster answers at the address.
+    """
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        if address:
+            ray.init(address=address, **quiet)
+        else:
+            training = resources.train_workers * train_cpus(resources, cluster=False)
+            ray.init(
+                address="local",
+                num_cpus=max(resources.workers or cores(), training),
+                include_dashboard=False,
+                object_store_memory=int(resources.object_store_gb * 1e9),
+                _node_ip_address="127.0.0.1",
+                **quiet,
+            )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        if not address:
+            raise
+        raise ClusterError(
+            f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}; start one, give its address "
+            "(a started Ray asks for RAY_AUTH_MODE=token and the token file), or leave --address out for an embedded Ray"
+        ) from error
+    _quieten()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def is_cluster(address: str | None) -> bool:
+    """Whether a cluster will be used, rather than an embedded Ray."""
+    return bool(address or os.environ.get("RAY_ADDRESS"))
+
+
+def _quieten() -> None:
+    """Our own progress bars stand in for Ray Data's, and shuffles are sorts: tasks, which Ray does again after a loss."""
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # A hash shuffle keeps its rows in actors: what a lost node held is lost, and each actor starts a process.
+    context.shuffle_strategy = ShuffleStrategy.SORT_SHUFFLE_PULL_BASED
+    for name in ("ray.data", "ray.train", "ray"):
+        logging.getLogger(name).setLevel(logging.ERROR)

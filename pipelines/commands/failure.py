@@ -1,0 +1,26 @@
+"""Errors that a user can mend, said in one message instead of a traceback."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+from rich.console import Console
+
+from pipelines.cluster import ClusterError
+from pipelines.parts import StageError
+from pipelines.recipe import RecipeError
+from pipelines.run import RunError
+from pipelines.sources import SourceError
+from training.checkpoint import DamagedCheckpoint
+
+MENDABLE = (RecipeError, RunError, SourceError, StageError, ClusterError, DamagedCheckpoint, OSError)
+
+
+@contextlib.contextmanager
+def expected_errors() -> Iterator[None]:
+    """End the program with status 2 and the error's own words where it is one that a user can mend."""
+    try:
+        yield
+    except MENDABLE as error:
+        Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="bold red", highlight=False, markup=False)
+        sys.exit(2)

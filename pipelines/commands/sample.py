@@ -1,0 +1,34 @@
+"""dcgan sample: pictures from a checkpoint."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from manifests.store import Folder
+from training import checkpoint
+from training.samples import load_generator, png, sample_grid
+
+
+def sample(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="A checkpoint, such as RUN/training/checkpoints/checkpoint-*.pt",
+            exists=True,
+            dir_okay=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The PNG to write")],
+    images: Annotated[int, typer.Option(min=1, max=10_000, help="How many pictures")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of z: the same seed gives the same pictures")] = 0,
+) -> None:
+    """Draw new pictures with a checkpoint's generator, as one grid (batch statistics, as in training)."""
+    state = checkpoint.load(Folder(file.parent), file.name)
+    picture = sample_grid(load_generator(state), seed, images)
+    Folder(out.parent).write_bytes(out.name, png(picture))
+    Console().print(
+        f"{images} pictures after {state.images_seen:,} images seen: {out}", highlight=False, soft_wrap=True
+    )

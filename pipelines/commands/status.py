@@ -1,0 +1,42 @@
+"""dcgan status: what of a run is done, and whether its counts reconcile."""
+
+from typing import Annotated
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from manifests.store import Folder
+from pipelines.cluster import is_cluster
+from pipelines.commands.summary import funnel
+from pipelines.progress import Reporter
+from pipelines.recipe import Recipe
+from pipelines.run import RECIPE_FILE, RunError, is_done
+from pipelines.stages import STAGE_FILE, STAGES, STARTED_FILE, Context
+
+
+def status(run: Annotated[str, typer.Argument(help="The run folder")]) -> None:
+    """Show the stages of a run, how much of each is done, and the counts of every source."""
+    folder = Folder(run)
+    if not folder.exists(RECIPE_FILE):
+        raise RunError(
+            f"{folder} is no run folder: it holds no {RECIPE_FILE}; start one with dcgan run RECIPE --run {run}"
+        )
+    recipe = Recipe.model_validate(yaml.safe_load(folder.read_bytes(RECIPE_FILE))["recipe"])
+    console = Console()
+    context = Context(folder, recipe, Reporter(console), is_cluster(None))
+    table = Table("stage", "state", "done", "counts", "seconds", title=f"{recipe.name}: {folder}", title_justify="left")
+    for stage in STAGES:
+        own = folder.child(stage.folder)
+        if is_done(folder, stage):
+            said = own.read_json(STAGE_FILE)
+            counts = ", ".join(f"{value:,} {name}" for name, value in said["counts"].items())
+            table.add_row(stage.name, "done", "all", counts, f"{said['seconds']:,.1f}")
+        elif own.exists(STARTED_FILE):
+            finished, total = stage.progress(context)
+            table.add_row(stage.name, "begun", f"{finished:,} of {total:,}" if total else "", "", "")
+        else:
+            table.add_row(stage.name, "to do", "", "", "")
+    console.print(table)
+    console.print(funnel(folder))

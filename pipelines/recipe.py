@@ -1,0 +1,283 @@
+"""recipe.yaml -> typed settings. Everything that a run does is said here; each setting's model sits beside its code."""
+
+import difflib
+import hashlib
+import json
+import types
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dedup.autoencoder import AutoencoderSettings
+from dedup.verdict import VerdictSettings
+from manifests.images import Limits
+from pipelines.filters import FilterSettings
+from pipelines.sources import Source
+from training.evaluation.walk import WalkSettings
+from training.loop import TrainingSettings
+
+
+class RecipeError(Exception):
+    """A recipe that can't be run; the message lists every fault."""
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class IngestSettings(_Settings):
+    """What is made of every record."""
+
+    image_px: int = Field(64, ge=16, le=1024, description="Side of the training images")
+    image_format: Literal["png", "jpeg"] = Field("png", description="How training images are stored")
+    jpeg_quality: int = Field(95, ge=1, le=100, description="Quality where image_format is jpeg")
+    limits: Limits = Field(default_factory=Limits, description="Refused before decoding")
+    filters: FilterSettings = Field(default_factory=FilterSettings, description="What is kept")
+    plant_sources: int = Field(
+        300, ge=0, description="Images of which every near-duplicate change is planted to measure the hash"
+    )
+
+
+class EncodeSettings(_Settings):
+    """The hash."""
+
+    autoencoder: AutoencoderSettings = Field(default_factory=AutoencoderSettings, description="How it is fitted")
+    fit_threads: int = Field(2, ge=1, description="Threads of the fit; part of the result, since sums depend on them")
+
+
+class DeduplicateSettings(_Settings):
+    """What counts as the same picture."""
+
+    verdict: VerdictSettings = Field(default_factory=VerdictSettings, description="When two images are the same")
+
+
+class ShardSettings(_Settings):
+    """How kept samples are put into tars."""
+
+    shard_images: int = Field(
+        4096, ge=1, description="Images a shard, about; fixes the number of shards at the first run"
+    )
+    heldout_share: float = Field(0.02, ge=0, lt=1, description="Share of groups that is held out of training")
+
+
+class TrainSettings(TrainingSettings):
+    """The training run: what is trained. How many workers do it stands under `resources`."""
+
+
+class EvaluateSettings(_Settings):
+    """The measurements."""
+
+    walk: WalkSettings = Field(default_factory=WalkSettings, description="The latent walk")
+
+
+class Resources(_Settings):
+    """Where and how widely the run works. Nothing here changes what comes out of the data stages."""
+
+    workers: int | None = Field(
+        None, ge=1, description="Processes of the data stages; none: as many as there are cores"
+    )
+    part_images: int = Field(512, ge=1, description="Records of a part, the unit of work and of resume")
+    train_workers: int = Field(1, ge=1, description="Ranks of the training")
+    train_cpus: int | None = Field(None, ge=1, description="CPUs of a rank; none: this machine's cores by the ranks")
+    gpu: bool = Field(False, description="One GPU a rank")
+    train_failures: int = Field(
+        3, ge=0, description="How often a training that lost a worker goes on from its checkpoint"
+    )
+    object_store_gb: float = Field(1.0, gt=0.07, description="Object store of an embedded Ray")
+
+
+class Recipe(_Settings):
+    """All of a run."""
+
+    name: str = Field(min_length=1, max_length=100, description="Title of the run, as the audit shows it")
+    seed: int = Field(0, ge=0, lt=1 << 63, description="Seed of everything that is drawn by chance")
+    sources: Annotated[tuple[Source, ...], Field(min_length=1, description="Where the images come from")]
+    ingest: IngestSettings = Field(default_factory=IngestSettings)
+    encode: EncodeSettings = Field(default_factory=EncodeSettings)
+    deduplicate: DeduplicateSettings = Field(default_factory=DeduplicateSettings)
+    shard: ShardSettings = Field(default_factory=ShardSettings)
+    train: TrainSettings = Field(default_factory=TrainSettings)
+    evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
+    resources: Resources = Field(default_factory=Resources)
+
+    @model_validator(mode="after")
+    def _checked(self) -> "Recipe":
+        names = [source.name for source in self.sources]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"sources share the name {', '.join(twice)}; give each its own, record ids are made of it")
+        return self
+
+
+def ready_recipes() -> dict[str, str]:
+    """The recipes that come with the project: name -> YAML text."""
+    folder = resources.files("pipelines") / "recipes"
+    return {
+        item.name.removesuffix(".yaml"): item.read_text("utf-8")
+        for item in sorted(folder.iterdir(), key=lambda i: i.name)
+        if item.name.endswith(".yaml")
+    }
+
+
+def load_recipe(path: str, changes: Sequence[str] = ()) -> Recipe:
+    """The recipe of a YAML file, with `key=value` changes (as of `--set`) laid over it.
+
+    `path` may also be the bare name of a ready recipe.
+
+    Raises:
+        RecipeError: with every fault of the file, each with its key path and, for unknown keys, the nearest valid name.
+    """
+    values = _read_yaml(path)
+    faults = []
+    for change in changes:
+        try:
+            values = _changed(values, change)
+        except RecipeError as error:
+            faults.append(str(error))
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        # A list without its faulty items may seem too short: the items' own faults are what there is to mend.
+        inner = {e["loc"][:depth] for e in found for depth in range(len(e["loc"]))}
+        faults += [_fault(e) for e in found if e["loc"] == () or e["loc"] not in inner]
+    if faults:
+        lines = "\n".join(f"  {fault}" for fault in faults)
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise RecipeError(f"{path}: {count}; mend and run again:\n{lines}")
+    return recipe
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that refuses a key given twice; plain YAML keeps the last one in silence."""
+
+
+def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [loader.construct_object(key) for key, _ in node.value]
+    for key, (key_node, _) in zip(keys, node.value, strict=True):
+        if keys.count(key) > 1:
+            raise yaml.MarkedYAMLError(problem=f"{key} is given twice", problem_mark=key_node.start_mark)
+    return dict(loader.construct_mapping(node, deep=True))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _unique_mapping)
+
+
+def _read_yaml(path: str) -> Any:
+    ready = ready_recipes()
+    if Path(path).is_file():
+        text = Path(path).read_text("utf-8")
+    elif path in ready:
+        text = ready[path]
+    else:
+        near = difflib.get_close_matches(Path(path).stem, ready, 1)
+        hint = f"did you mean {near[0]}?" if near else f"ready recipes: {', '.join(ready)}"
+        raise RecipeError(f"{path}: no such recipe; {hint}")
+    try:
+        values = yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path}: expected keys and values at the top, got {type(values).__name__}")
+    return values
+
+
+def _changed(values: Any, change: str) -> Any:
+    """`values` with `a.0.b=value` laid over them; what it leads to is checked with all else."""
+    key, equals, text = change.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"--set {change}: expected key=value, such as ingest.image_px=32")
+    try:
+        value = yaml.load(text, Loader=_Loader) if text else None  # noqa: S506 - a subclass of SafeLoader
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {change}: {text} is not valid YAML") from error
+    return _laid(values, key.split("."), value, change)
+
+
+def _laid(values: Any, keys: list[str], value: Any, change: str) -> Any:
+    if not keys:
+        return value
+    key, rest = keys[0], keys[1:]
+    if isinstance(values, list):
+        if not key.isdecimal() or int(key) > len(values):
+            raise RecipeError(f"--set {change}: {key} is no place in a list of {len(values)}; places count from 0")
+        changed = list(values)
+        laid = _laid(values[int(key)] if int(key) < len(values) else {}, rest, value, change)
+        changed[int(key) : int(key) + 1] = [laid]
+        return changed
+    if values is not None and not isinstance(values, dict):
+        raise RecipeError(f"--set {change}: {key} reaches into {values!r}, which holds no keys")
+    below = (values or {}).get(key)
+    return {**(values or {}), key: _laid(below, rest, value, change)}
+
+
+def _fault(error: Any) -> str:
+    place = [str(p) for p in error["loc"]]
+    if error["type"] == "extra_forbidden":
+        names = _valid_names(error["loc"])
+        near = difflib.get_close_matches(place[-1], names, 1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"valid here: {', '.join(names)}"
+        return f"{_key_path(error['loc'])}: no such setting; {hint}"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    given = error.get("input")
+    shown = "" if isinstance(given, dict | list | tuple) or error["type"] == "missing" else f" (got {given!r})"
+    return f"{_key_path(error['loc']) or 'recipe'}: {message}{shown}"
+
+
+def _steps(location: Sequence[int | str]) -> Iterator[tuple[int | str, Any]]:
+    """The steps of an error's place that are keys of the file, each with the model it is a key of."""
+    current: Any = Recipe
+    for step in location:
+        current, is_key, owner = _below(current, step)
+        if is_key:
+            yield step, owner
+
+
+def _below(annotation: Any, step: int | str) -> tuple[Any, bool, Any]:
+    """(what lies at `step`, whether the step is a key of the file, the model that it was a key of)."""
+    if get_origin(annotation) is Annotated:
+        return _below(get_args(annotation)[0], step)
+    models = _models(annotation)
+    if isinstance(step, int):
+        return next(iter(get_args(annotation)), Any), True, None
+    for model in models:
+        if step in model.model_fields:
+            return model.model_fields[step].annotation, True, model
+    kinds = {_kind(model): model for model in models}
+    if len(models) > 1 and step in kinds:  # pydantic's mark of which member of a union it tried
+        return kinds[step], False, None
+    return Any, True, models[0] if len(models) == 1 else None
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if get_origin(annotation) is Annotated:
+        return _models(get_args(annotation)[0])
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [model for member in get_args(annotation) for model in _models(member)]
+    return []
+
+
+def _kind(model: type[BaseModel]) -> str | None:
+    field = model.model_fields.get("kind")
+    return get_args(field.annotation)[0] if field is not None else None
+
+
+def _valid_names(location: Sequence[int | str]) -> list[str]:
+    owners = [owner for _, owner in _steps(location)]
+    return sorted(owners[-1].model_fields) if owners and owners[-1] is not None else []
+
+
+def _key_path(location: Sequence[int | str]) -> str:
+    return ".".join(str(step) for step, _ in _steps(location))
+
+
+def fingerprint(*parts: Any) -> str:
+    """sha256 of settings (models or plain values), 64 hex digits: equal settings, equal fingerprint."""
+    plain = [p.model_dump(mode="json") if isinstance(p, BaseModel) else p for p in parts]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

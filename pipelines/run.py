@@ -1,0 +1,208 @@
+"""A run, from its recipe to its report: which stages are done, which settings have changed, what is left to do."""
+
+import contextlib
+import fcntl
+import platform
+import subprocess
+import time
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from manifests.store import Folder
+from pipelines import cluster
+from pipelines.progress import Reporter
+from pipelines.recipe import Recipe
+from pipelines.sources import list_parts
+from pipelines.stages import STAGE_FILE, STAGES, STARTED_FILE, Context, Stage, fingerprints, ingest
+
+RECIPE_FILE = "recipe.yaml"
+_VERSIONED = ("dcgan-pipeline", "ray", "torch", "numpy", "opencv-python-headless", "pyarrow", "webdataset", "lmdb")
+
+
+class RunError(Exception):
+    """The run can't begin or go on; nothing was done."""
+
+
+def run_recipe(
+    recipe: Recipe,
+    run: Folder,
+    reporter: Reporter,
+    until: str | None = None,
+    redo: str | None = None,
+    address: str | None = None,
+) -> None:
+    """Do all of a recipe's stages that are not done, up to `until`; a run that was cut off goes on where it was.
+
+    Raises:
+        RunError: a stage's settings changed since it was begun, or another process works on this run.
+        SourceError, ClusterError, StageError: as the parts of it say.
+    """
+    stages = _until(until)
+    with _locked(run):
+        prints = fingerprints(recipe)
+        if redo is None:
+            check_unchanged(recipe, run, prints, stages)
+        else:
+            _clear_from(run, redo, recipe, prints)
+        context = Context(run, recipe, reporter, cluster.is_cluster(address))
+        left = [stage for stage in stages if not is_done(run, stage)]
+        if not left:
+            reporter.say(f"{run}: all stages up to {stages[-1].name} are done; --redo STAGE does one again")
+            return
+        if left[0].name == "ingest":
+            ingest.prepare(context)
+        _write_recipe(recipe, run, prints)
+        with cluster.session(address, recipe.resources):
+            for stage in left:
+                _do(stage, context, prints[stage.name])
+
+
+def _until(name: str | None) -> tuple[Stage, ...]:
+    names = [stage.name for stage in STAGES]
+    return STAGES if name is None else STAGES[: names.index(name) + 1]
+
+
+def is_done(run: Folder, stage: Stage) -> bool:
+    """Whether a stage is finished."""
+    return run.child(stage.folder).exists(STAGE_FILE)
+
+
+def _do(stage: Stage, context: Context, fingerprint: str) -> None:
+    folder = context.run.child(stage.folder)
+    if not folder.exists(STARTED_FILE):
+        folder.write_json(STARTED_FILE, {"stage": stage.name, "fingerprint": fingerprint})
+    already, _ = stage.progress(context)
+    started_at, began = time.time(), time.perf_counter()
+    counts = stage.run(context)
+    seconds = time.perf_counter() - began
+    images = counts[stage.images] if stage.images else None
+    rate = images / seconds if images and not already else None
+    folder.write_json(
+        STAGE_FILE,
+        {
+            "stage": stage.name,
+            "fingerprint": fingerprint,
+            "started_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started_at)),
+            "seconds": round(seconds, 2),
+            "resumed": bool(already),
+            "counts": counts,
+            "images_per_s": None if rate is None else round(rate, 1),
+        },
+    )
+    said = ", ".join(f"{value:,} {name}" for name, value in counts.items())
+    context.reporter.say(f"{stage.name}: {said}; {seconds:,.1f} s" + (f", {rate:,.0f} images/s" if rate else ""))
+
+
+def check_unchanged(recipe: Recipe, run: Folder, prints: dict[str, str], stages: tuple[Stage, ...]) -> None:
+    """Compare the fingerprint of every stage that was begun with the recipe's.
+
+    Raises:
+        RunError: one differs; the message names the settings and the `--redo` that would do it.
+    """
+    for stage in stages:
+        folder = run.child(stage.folder)
+        if folder.exists(STARTED_FILE) and folder.read_json(STARTED_FILE)["fingerprint"] != prints[stage.name]:
+            changed = changed_settings(recipe, run)
+            what = "".join(f"\n  {line}" for line in changed) or "\n  (by another version of this program)"
+            raise RunError(
+                f"{run}: settings of the stage {stage.name} changed since it was begun:{what}\n"
+                f"Do it and all after it again with --redo {stage.name}, set the settings back, or name a new run folder"
+            )
+
+
+def changed_settings(recipe: Recipe, run: Folder) -> list[str]:
+    """`key: before -> now` of every setting that differs from the run's recipe."""
+    if not run.exists(RECIPE_FILE):
+        return []
+    before = _flat(yaml.safe_load(run.read_bytes(RECIPE_FILE))["recipe"])
+    now = _flat(recipe.model_dump(mode="json"))
+    keys = [key for key in before | now if not key.startswith("resources.") and before.get(key) != now.get(key)]
+    return [f"{key}: {before.get(key)} -> {now.get(key)}" for key in keys]
+
+
+def _flat(values: Any, above: str = "") -> dict[str, Any]:
+    if isinstance(values, dict | list | tuple) and values:
+        items = values.items() if isinstance(values, dict) else enumerate(values)
+        return {key: v for name, value in items for key, v in _flat(value, f"{above}{name}.").items()}
+    return {above.removesuffix("."): values}
+
+
+def _clear_from(run: Folder, redo: str, recipe: Recipe, prints: dict[str, str]) -> None:
+    """Delete what a stage and all after it wrote, after a check that those before it are unchanged."""
+    place = [stage.name for stage in STAGES].index(redo)
+    check_unchanged(recipe, run, prints, STAGES[:place])
+    # From the last to the first, so that a stage is never finished while one before it is not.
+    for stage in reversed(STAGES[place:]):
+        run.child(stage.folder).delete(STAGE_FILE)
+        run.child(stage.folder).delete_all()
+        for name in stage.outside:
+            run.delete(name)
+
+
+def _write_recipe(recipe: Recipe, run: Folder, prints: dict[str, str]) -> None:
+    described = {
+        "recipe": recipe.model_dump(mode="json"),
+        "seed": recipe.seed,
+        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in _installed()},
+        "commit": _commit(),
+        "fingerprints": prints,
+    }
+    run.write_bytes(RECIPE_FILE, yaml.safe_dump(described, sort_keys=False, allow_unicode=True).encode())
+
+
+def _installed() -> Iterator[str]:
+    for name in _VERSIONED:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            metadata.version(name)
+            yield name
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this runs from, with + where files differ; None outside of one."""
+    folder = Path(__file__).parent
+    asked = ["git", "-C", str(folder), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
+    try:
+        answer = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None
+
+
+@contextlib.contextmanager
+def _locked(run: Folder) -> Iterator[None]:
+    """Keep a second process off a local run folder; the lock goes when the process does."""
+    path = run.local_path(".lock")
+    if path is None:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(f"{run}: another process works on this run; wait for it or end it") from error
+        yield
+
+
+def planned_work(recipe: Recipe, run: Folder, stages: tuple[Stage, ...], reporter: Reporter) -> list[tuple[str, str]]:
+    """(stage, what it would do) of every stage, without doing any of it."""
+    context = Context(run, recipe, reporter, on_cluster=False)
+    planned = []
+    for stage in stages:
+        if is_done(run, stage):
+            planned.append((stage.name, "done"))
+            continue
+        if run.child("samples").exists("parts.parquet"):
+            finished, total = stage.progress(context)
+            planned.append((stage.name, f"{total - finished:,} of {total:,} to do" if total else "all to do"))
+        elif stage.name in ("ingest", "encode"):
+            listed = list_parts(recipe.sources, recipe.resources.part_images)
+            records = sum(part.range.records for part in listed)
+            planned.append((stage.name, f"{len(listed):,} parts of {records:,} records to do"))
+        else:
+            planned.append((stage.name, "all to do"))
+    return planned

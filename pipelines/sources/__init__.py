@@ -1,0 +1,77 @@
+"""Where records come from. A source is cut into parts; a part yields its records, each with the bytes of one item.
+
+A part is the unit of work and of resume. The list of parts is made once, at the first run, and frozen.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import pyarrow as pa
+from pydantic import Field
+
+from pipelines.sources.drawn import DrawnSource
+from pipelines.sources.folder import FolderSource
+from pipelines.sources.lsun import LsunSource
+from pipelines.sources.record import PartRange, Record, SourceError
+
+__all__ = ["PARTS", "Part", "PartRange", "Record", "Source", "SourceError", "list_parts", "read_part"]
+
+Source = Annotated[LsunSource | FolderSource | DrawnSource, Field(discriminator="kind")]
+
+PARTS = pa.schema(
+    [
+        pa.field("number", pa.int32(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("records", pa.int64(), nullable=False),
+        pa.field("start", pa.binary(), nullable=False),
+        pa.field("names", pa.list_(pa.binary()), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of one source: its number in the run, and the range of the source that it covers."""
+
+    number: int
+    source: str
+    range: PartRange
+
+    def row(self) -> dict[str, Any]:
+        """The part as a row of PARTS."""
+        return {
+            "number": self.number,
+            "source": self.source,
+            "records": self.range.records,
+            "start": self.range.start,
+            "names": list(self.range.names),
+        }
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> "Part":
+        """The part that a row of PARTS describes."""
+        return cls(
+            int(row["number"]),
+            str(row["source"]),
+            PartRange(int(row["records"]), bytes(row["start"]), tuple(bytes(n) for n in row["names"])),
+        )
+
+
+def list_parts(sources: Sequence[Source], part_images: int) -> list[Part]:
+    """All parts of all sources, numbered in order.
+
+    Raises:
+        SourceError: a source is not there, is damaged or holds nothing.
+    """
+    parts: list[Part] = []
+    for source in sources:
+        for part_range in source.ranges(part_images):
+            parts.append(Part(len(parts), source.name, part_range))
+    return parts
+
+
+def read_part(sources: Sequence[Source], part: Part) -> Iterator[Record]:
+    """The records of a part, in the source's order."""
+    source = next(s for s in sources if s.name == part.source)
+    yield from source.read(part.range)

@@ -1,0 +1,46 @@
+"""What every source deals in: a record, a range of records, and the error of a source that can't be used."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class SourceError(Exception):
+    """A source that can't be used at all: it stops the run before any work begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One item of a source. `data` is None where its bytes could not be read; `problem` then says why."""
+
+    key: str
+    data: bytes | None
+    problem: str | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PartRange:
+    """Which records of a source a part covers: `records` from `start` on, or those that `names` lists."""
+
+    records: int
+    start: bytes = b""
+    names: tuple[bytes, ...] = ()
+
+
+SourceName = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9_-]{1,64}$",
+        description="Name of the source: part of every record id, so renaming it makes new ids",
+    ),
+]
+
+
+class SourceSettings(BaseModel):
+    """What all sources are told."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: SourceName

@@ -1,0 +1,80 @@
+"""The stages of a run, in order: each reads finished folders of the run and writes one of its own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from pipelines.recipe import Recipe, fingerprint
+from pipelines.stages import deduplicate, encode, evaluate, ingest, report, shard, train
+from pipelines.stages.context import Context, Counts
+
+STAGE_FILE = "stage.json"
+STARTED_FILE = "started.json"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage: its name, the folder that it writes, and the settings that its result depends on."""
+
+    name: str
+    module: ModuleType
+    settings: Callable[[Recipe], Any]
+    images: str | None = None  # which of its counts tells how many images went through it
+    outside: tuple[str, ...] = ()  # files that it writes at the top of the run
+
+    @property
+    def folder(self) -> str:
+        """The folder's name in the run."""
+        return str(self.module.FOLDER)
+
+    def run(self, context: Context) -> Counts:
+        """Do what is left to do."""
+        counts: Counts = self.module.run(context)
+        return counts
+
+    def progress(self, context: Context) -> tuple[int, int]:
+        """(finished, all) pieces of its work."""
+        finished, total = self.module.progress(context)
+        return int(finished), int(total)
+
+
+_ONLY_HOW_IT_WORKS = {"log_every_updates", "keep_checkpoints", "threads", "decode_threads", "verify"}
+
+STAGES = (
+    Stage("ingest", ingest, lambda r: [[_identity(s) for s in r.sources], r.seed, r.ingest], images="read"),
+    Stage("encode", encode, lambda r: r.encode, images="codes"),
+    Stage("deduplicate", deduplicate, lambda r: r.deduplicate, images="samples", outside=(deduplicate.MANIFEST_FILE,)),
+    Stage("shard", shard, lambda r: r.shard, images="train"),
+    Stage("train", train, lambda r: r.train.model_dump(mode="json", exclude=_ONLY_HOW_IT_WORKS), images="images_seen"),
+    Stage("evaluate", evaluate, lambda r: r.evaluate),
+    Stage("report", report, lambda r: r.name),
+)
+
+
+def _identity(source: Any) -> dict[str, Any]:
+    """What of a source decides the result; the truth beside it only measures."""
+    described: dict[str, Any] = source.model_dump(mode="json")
+    described.pop("truth", None)
+    return described
+
+
+def stage_named(name: str) -> Stage:
+    """The stage of that name; KeyError where there is none."""
+    return {stage.name: stage for stage in STAGES}[name]
+
+
+def fingerprints(recipe: Recipe) -> dict[str, str]:
+    """Each stage's fingerprint: of its settings and of the stage before it."""
+    found: dict[str, str] = {}
+    before = ""
+    for stage in STAGES:
+        settings = stage.settings(recipe)
+        plain = [s.model_dump(mode="json") if hasattr(s, "model_dump") else s for s in _listed(settings)]
+        before = fingerprint(stage.name, plain, before)
+        found[stage.name] = before
+    return found
+
+
+def _listed(settings: Any) -> list[Any]:
+    return settings if isinstance(settings, list) else [settings]

@@ -1,0 +1,46 @@
+"""What a stage is given, and what all stages share of the run folder: names of files, and which of them are finished."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from manifests.store import Folder
+from pipelines.progress import Reporter
+from pipelines.recipe import Recipe
+from pipelines.sources import Part
+
+Counts = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Context:
+    """The run that a stage works on."""
+
+    run: Folder
+    recipe: Recipe
+    reporter: Reporter
+    on_cluster: bool
+
+
+def part_name(number: int) -> str:
+    """The file of a part, in every stage that keeps one a part."""
+    return f"part-{number:05d}.parquet"
+
+
+def plants_name(number: int) -> str:
+    """The file of a part's planted near-duplicates."""
+    return f"plants-{number:05d}.parquet"
+
+
+def unfinished_parts(folder: Folder, numbers: list[int]) -> set[int]:
+    """Those of the part numbers that have no finished file in the folder."""
+    finished = set(folder.names())
+    return {number for number in numbers if part_name(number) not in finished}
+
+
+PARTS_FILE = "parts.parquet"
+
+
+def frozen_parts(run: Folder) -> list[Part]:
+    """The list of parts that was made at the first run."""
+    table = run.child("samples").read_table(PARTS_FILE)
+    return [Part.from_row(row) for row in table.to_pylist()]

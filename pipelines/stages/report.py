@@ -1,0 +1,18 @@
+"""Report: the audit, one page that opens offline."""
+
+from manifests import audit
+from pipelines.stages.context import Context, Counts
+
+FOLDER = "report"
+PAGE = "index.html"
+
+
+def progress(context: Context) -> tuple[int, int]:
+    """(finished, all) pages."""
+    return int(context.run.child(FOLDER).exists(PAGE)), 1
+
+
+def run(context: Context) -> Counts:
+    """Write report/index.html from what the run folder holds."""
+    audit.write_report(context.run)
+    return {"pages": 1}

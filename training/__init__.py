@@ -1,0 +1,1 @@
+"""The DCGAN: networks, order of samples, the adversarial loop and its checkpoints. Knows nothing of Ray."""

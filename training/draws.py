@@ -1,0 +1,64 @@
+"""Random numbers by counter: the same key and place give the same draw, whoever asks, and in whatever order.
+
+So nothing random has to be kept in a checkpoint or agreed on between workers.
+"""
+
+from enum import IntEnum
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Distribution = Literal["uniform", "normal"]
+
+
+class Stream(IntEnum):
+    """What a draw is for. Streams of one seed share no numbers; a value, once given, never changes."""
+
+    SHARDS = 1
+    SAMPLES = 2
+    Z = 3
+    GRID = 4
+    FILL = 5
+    WALK = 6
+    WEIGHTS = 7
+
+
+def philox(seed: int, stream: Stream, first: int = 0, second: int = 0) -> np.random.Philox:
+    """The Philox generator of a seed and stream, at the place (first, second)."""
+    key = np.array([seed % 2**64, int(stream)], dtype=np.uint64)
+    return np.random.Philox(key=key, counter=np.array([0, 0, first, second], dtype=np.uint64))
+
+
+def permutation(length: int, bits: np.random.Philox) -> npt.NDArray[np.int64]:
+    """A random order of 0 .. length - 1, from the raw bits, so that it doesn't hang on NumPy's choice of shuffle."""
+    return np.argsort(bits.random_raw(length), kind="stable").astype(np.int64, copy=False)
+
+
+def random_z(bits: np.random.Philox, images: int, z_dim: int, distribution: Distribution) -> npt.NDArray[np.float32]:
+    """Latent vectors of `images` pictures.
+
+    Returns:
+        z: float32[images, z_dim], uniform in -1..1 or normal with deviation 1.
+    """
+    draw = np.random.Generator(bits)
+    if distribution == "uniform":
+        return (draw.random((images, z_dim), dtype=np.float64) * 2.0 - 1.0).astype(np.float32)
+    return draw.standard_normal((images, z_dim), dtype=np.float64).astype(np.float32)
+
+
+def draw_z(
+    seed: int,
+    update: int,
+    batch_images: int,
+    z_dim: int,
+    distribution: Distribution,
+    rank: int = 0,
+    world: int = 1,
+) -> npt.NDArray[np.float32]:
+    """Rank's part of the latent vectors of one update; the ranks' parts together don't depend on their number.
+
+    Returns:
+        z: float32[batch_images / world, z_dim], rows rank, rank + world, ... of the global batch.
+    """
+    return random_z(philox(seed, Stream.Z, update), batch_images, z_dim, distribution)[rank::world]

@@ -1,0 +1,266 @@
+"""The run of updates, from shards to a trained generator. Reports through a callback; knows nothing of Ray.
+
+To resume, run the same call again: it goes on from the last checkpoint, and a finished run does nothing.
+"""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from manifests.store import Folder
+from training import adversarial, checkpoint
+from training.batches import ShardReader, real_batches
+from training.draws import draw_z
+from training.metrics import Interval, MetricsLog, Row
+from training.networks import count_parameters
+from training.order import SampleOrder, check_divides
+from training.presets import Preset, resolve
+from training.samples import png, sample_grid
+
+SUMMARY = "summary.json"
+SHOWN_EPOCHS = (1, 5)  # the paper shows bedrooms after these
+Report = Callable[[Row], None]
+
+
+class Diverged(Exception):
+    """A loss is no longer a number."""
+
+
+class TrainingSettings(BaseModel):
+    """How long a preset is trained and what is written on the way. Progress is counted in images."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preset: str = Field(
+        default="paper-64", description="name of the networks and their training: see training/presets.py"
+    )
+    overrides: dict[str, Any] = Field(default_factory=dict, description="settings of the preset to replace")
+    images: int | None = Field(default=None, ge=1, description="images to see in all; give this or epochs")
+    epochs: float | None = Field(default=None, gt=0, description="times to see each image; give this or images")
+    log_every_updates: int = Field(default=50, ge=1, description="updates that a row of metrics.jsonl averages over")
+    checkpoint_every_images: int = Field(default=100_000, ge=1, description="images from one checkpoint to the next")
+    grid_every_images: int = Field(default=100_000, ge=1, description="images from one sample grid to the next")
+    grid_images: int = Field(default=64, ge=1, description="pictures in a sample grid")
+    keep_checkpoints: int = Field(default=3, ge=1, description="checkpoints that stay; older ones are deleted")
+    threads: int | None = Field(
+        default=None, ge=1, description="torch's threads in each worker; none leaves torch's choice"
+    )
+    decode_threads: int = Field(
+        default=2, ge=1, description="threads that read and decode images ahead, in each worker"
+    )
+    window_samples: int = Field(default=65_536, ge=1, description="samples that are shuffled together, in whole shards")
+    verify: bool = Field(default=True, description="check each image that is read against its sha256 in the index")
+
+    @model_validator(mode="after")
+    def _valid(self) -> "TrainingSettings":
+        if (self.images is None) == (self.epochs is None):
+            raise ValueError(f"images={self.images} and epochs={self.epochs}: give one of them")
+        self.resolved()
+        return self
+
+    def resolved(self) -> Preset:
+        """The preset with the overrides."""
+        return resolve(self.preset, **self.overrides)
+
+    def updates(self, samples: int) -> int:
+        """Updates in all, for so many samples: the fewest that see as many images as were asked for."""
+        images = self.images if self.images is not None else math.ceil((self.epochs or 0) * samples)
+        return -(-images // self.resolved().batch_images)
+
+
+def uses_images(preset: Preset, update: int) -> bool:
+    """Whether an update looks at real images; G's turns of an alternating preset don't, yet count as a batch seen."""
+    return preset.alternate == "both" or update % 2 == 1
+
+
+def train(
+    shards: Folder,
+    out: Folder,
+    settings: TrainingSettings,
+    seed: int,
+    rank: int = 0,
+    world: int = 1,
+    device: torch.device | str = "cpu",
+    report: Report = lambda row: None,
+) -> dict[str, Any]:
+    """Train, or go on training, and return the run's summary, which is also written to summary.json.
+
+    With several workers, each calls this with its rank, inside an initialised torch.distributed group; `out` must lie on
+    storage that all share. All make the same number of updates; rank 0 writes. `report` is called in every worker with
+    each row of metrics.jsonl, extended by images_total.
+
+    Raises:
+        ValueError: the batch doesn't divide by the workers, or the checkpoint in `out` is of another run.
+        DamagedShard, DamagedCheckpoint: a file is damaged.
+        Diverged: a loss is not a finite number.
+
+    Source: Radford et al. 2016, section 4.
+    """
+    preset, device = settings.resolved(), torch.device(device)
+    check_divides(preset.batch_images, world)
+    if adversarial.workers() != world:
+        raise ValueError(
+            f"world={world}, but torch.distributed has {adversarial.workers()}; initialise its group first"
+        )
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    reader = ShardReader(shards, preset.size_px, verify=settings.verify)
+    order = SampleOrder(reader.shard_samples, seed, settings.window_samples)
+    total = settings.updates(order.samples)
+    state = _resume(out, preset, seed, order.samples)
+    start, seconds = (state.update, state.seconds) if state else (0, 0.0)
+    if start >= total and out.exists(SUMMARY):
+        summary: dict[str, Any] = out.read_json(SUMMARY)
+        return summary
+
+    players = adversarial.new_players(preset, seed, device)
+    if state:
+        checkpoint.restore(state, players)
+    run = _Run(out, settings, preset, seed, order.samples, players, rank == 0)
+    interval, began = Interval(device), time.perf_counter() - seconds
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context(MetricsLog(out, start)) if rank == 0 else None
+        with_images = (update for update in range(start, total) if uses_images(preset, update))
+        batches = stack.enter_context(
+            contextlib.closing(
+                real_batches(
+                    reader, order, with_images, preset.batch_images, rank, world, threads=settings.decode_threads
+                )
+            )
+        )
+        for update in range(start, total):
+            z_rows = draw_z(seed, update, preset.batch_images, preset.z_dim, preset.z_distribution, rank, world)
+            z = torch.from_numpy(z_rows).to(device)
+            waited_s = 0.0
+            if uses_images(preset, update):
+                asked = time.perf_counter()
+                _, images = next(batches)
+                waited_s = time.perf_counter() - asked
+                real = adversarial.pixels_to_unit(images, device)
+                both = preset.alternate == "both"
+                measures = (adversarial.update_both if both else adversarial.update_discriminator)(players, real, z)
+            else:
+                measures = adversarial.update_generator(players, z)
+            interval.add(measures, preset.batch_images, waited_s)
+
+            done = update + 1
+            keep = done == total or run.passes(settings.checkpoint_every_images, done)
+            if keep or done % settings.log_every_updates == 0:
+                row = run.row(done, interval.row(), time.perf_counter() - began)
+                if log:
+                    log.add(row)
+                report(row | {"images_total": total * preset.batch_images})
+                interval = Interval(device)
+            run.draw_grids(done, done == total, log)
+            if keep and log:
+                log.save()
+                run.save_checkpoint(done, time.perf_counter() - began)
+    return run.summarise(total, time.perf_counter() - began, row if start < total else None)
+
+
+def _resume(out: Folder, preset: Preset, seed: int, samples: int) -> checkpoint.Checkpoint | None:
+    """The last checkpoint in `out`, after a check that it is of this run and that all workers see the same."""
+    state = checkpoint.load_latest(out.child("checkpoints"))
+    update = state.update if state else 0
+    seen = torch.tensor([update, -update])
+    if adversarial.workers() > 1:
+        seen = adversarial.largest_of_workers(seen)
+    if seen[0] != -seen[1]:
+        raise ValueError(
+            f"workers see different checkpoints in {out} (updates {-int(seen[1])} to {int(seen[0])}); "
+            "the run folder must lie on storage that all workers share"
+        )
+    if state is None:
+        return None
+    wanted = preset.model_dump() | {"seed": seed, "samples": samples}
+    had = state.preset | {"seed": state.seed, "samples": state.samples}
+    for key, value in wanted.items():
+        if had.get(key) != value:
+            raise ValueError(
+                f"the checkpoint {state.name} in {out} was trained with {key}={had.get(key)}, now {key}={value}; "
+                "train into an empty folder, or set it back"
+            )
+    return state
+
+
+class _Run:
+    """What a run writes besides its log."""
+
+    def __init__(
+        self,
+        out: Folder,
+        settings: TrainingSettings,
+        preset: Preset,
+        seed: int,
+        samples: int,
+        players: adversarial.Players,
+        writes: bool,
+    ) -> None:
+        self.out, self.settings, self.preset, self.seed = out, settings, preset, seed
+        self.samples, self.players, self.writes = samples, players, writes
+
+    def passes(self, every_images: int, update: int) -> bool:
+        """Whether the last of `update` updates reached or passed a multiple of `every_images`."""
+        images = update * self.preset.batch_images
+        return images // every_images > (images - self.preset.batch_images) // every_images
+
+    def row(self, update: int, means: Row, seconds: float) -> Row:
+        images_seen = update * self.preset.batch_images
+        epoch = round(images_seen / self.samples, 4)
+        row = {"update": update, "images_seen": images_seen, "epoch": epoch} | means | {"seconds": round(seconds, 3)}
+        for name, value in row.items():
+            if value is not None and not math.isfinite(value):
+                raise Diverged(
+                    f"{name}={value} at update {update}; lower learning_rate={self.preset.learning_rate}, "
+                    "or start with another seed"
+                )
+        return row
+
+    def draw_grids(self, update: int, last: bool, log: MetricsLog | None) -> None:
+        """Write the sample grids that are due: at intervals, at the end, and after epochs 1 and 5."""
+        names = []
+        if last or self.passes(self.settings.grid_every_images, update):
+            names.append(f"grid-{update * self.preset.batch_images:09d}.png")
+        names += [f"epoch-{e:03d}.png" for e in SHOWN_EPOCHS if self._ends_epoch(e, update)]
+        if log and names:
+            picture = sample_grid(self.players.generator, self.seed, self.settings.grid_images)
+            for name in names:
+                self.out.child("grids").write_bytes(name, png(picture))
+            log.add_picture("samples", picture, update)
+
+    def _ends_epoch(self, epoch: int, update: int) -> bool:
+        images = update * self.preset.batch_images
+        return images - self.preset.batch_images < epoch * self.samples <= images
+
+    def save_checkpoint(self, update: int, seconds: float) -> None:
+        state = checkpoint.of_players(self.players, self.preset, self.seed, self.samples, update, seconds)
+        checkpoint.save(self.out.child("checkpoints"), state, self.settings.keep_checkpoints)
+
+    def summarise(self, updates: int, seconds: float, row: Row | None) -> dict[str, Any]:
+        images_seen = updates * self.preset.batch_images
+        summary = {
+            "preset": self.preset.model_dump(),
+            "parameters": {
+                "generator": count_parameters(self.players.generator),
+                "discriminator": count_parameters(self.players.discriminator),
+            },
+            "samples": self.samples,
+            "updates": updates,
+            "images_seen": images_seen,
+            "epochs": round(images_seen / self.samples, 4),
+            "workers": adversarial.workers(),
+            "seconds": round(seconds, 3),
+            "images_per_s": round(images_seen / seconds, 2) if seconds > 0 else None,
+            "last": row,
+            "checkpoint": f"checkpoints/checkpoint-{images_seen:09d}.pt",
+            "grids": [f"grids/{name}" for name in self.out.child("grids").names()],
+        }
+        if self.writes:
+            self.out.write_json(SUMMARY, summary)
+        return summary

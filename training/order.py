@@ -1,0 +1,105 @@
+"""The order of samples: a pure function of (seed, epoch), the same for any number of workers.
+
+An endless stream of positions runs through the epochs: position p is sample p % n of epoch p // n. Global batch t is
+positions t * B to (t + 1) * B - 1, across an epoch's end where it falls so, hence every sample is used exactly once in
+an epoch and no tail is dropped. Worker r of w takes positions r, r + w, ... of each global batch. The place to resume at
+is one integer.
+
+Within an epoch the shards are put in a random order and cut into windows of whole shards; the samples of a window are
+shuffled together. A window bounds what is read at random at one time.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from training.draws import Stream, permutation, philox
+
+Positions = npt.NDArray[np.int64]
+
+
+class _Epoch(NamedTuple):
+    """The windows of an epoch: shards in their order, and where each window starts in both."""
+
+    shards: Positions
+    window_shards: Positions  # [windows + 1]: the window's first place in `shards`
+    window_starts: Positions  # [windows + 1]: the window's first position in the epoch
+
+
+def batch_positions(batch: int, batch_images: int, rank: int = 0, world: int = 1) -> Positions:
+    """The positions in the stream of worker `rank`'s part of a global batch.
+
+    Returns:
+        positions: int64[batch_images / world].
+
+    Raises:
+        ValueError: the batch doesn't divide by the number of workers.
+    """
+    check_divides(batch_images, world)
+    return np.arange(batch * batch_images, (batch + 1) * batch_images, dtype=np.int64)[rank::world]
+
+
+def check_divides(batch_images: int, world: int) -> None:
+    """Raise ValueError if a global batch can't be shared equally by `world` workers."""
+    if batch_images % world:
+        nearest = -(-batch_images // world) * world
+        raise ValueError(f"batch_images={batch_images} does not divide by {world} workers; try {nearest}")
+
+
+class SampleOrder:
+    """The stream of samples of a data set. Samples are numbered shard by shard, from 0 to n - 1.
+
+    Holds the few windows that were used last; all else is computed from the seed.
+    """
+
+    def __init__(self, shard_samples: Sequence[int], seed: int, window_samples: int) -> None:
+        self.shard_samples = np.asarray(shard_samples, dtype=np.int64)
+        self.samples = int(self.shard_samples.sum())
+        if self.samples == 0:
+            raise ValueError("there are no samples to train on; the shards' train split is empty")
+        if window_samples < 1:
+            raise ValueError(f"window_samples={window_samples} must be 1 or more")
+        self.seed = seed
+        self.window_samples = window_samples
+        self._shard_starts = np.concatenate(([0], np.cumsum(self.shard_samples)[:-1]))
+        self._epoch = lru_cache(maxsize=2)(self._windows_of)
+        self._window = lru_cache(maxsize=3)(self._samples_of)
+
+    def samples_at(self, positions: Positions) -> Positions:
+        """The sample at each position of the endless stream.
+
+        positions: int64[K], 0 or more -> samples: int64[K], 0 .. n - 1.
+        """
+        chosen = np.empty(len(positions), dtype=np.int64)
+        epochs, places = np.divmod(positions, self.samples)
+        for epoch in np.unique(epochs).tolist():
+            windows = self._epoch(epoch)
+            of_epoch = np.flatnonzero(epochs == epoch)
+            of_window = np.searchsorted(windows.window_starts, places[of_epoch], side="right") - 1
+            for window in np.unique(of_window).tolist():
+                rows = of_epoch[of_window == window]
+                chosen[rows] = self._window(epoch, window)[places[rows] - windows.window_starts[window]]
+        return chosen
+
+    def _windows_of(self, epoch: int) -> _Epoch:
+        shards = permutation(len(self.shard_samples), philox(self.seed, Stream.SHARDS, epoch))
+        ends = np.cumsum(self.shard_samples[shards])
+        window_shards, window_starts = [0], [0]
+        while window_starts[-1] < self.samples:
+            # The fewest further shards that fill a window; the last window takes what is left.
+            full = int(np.searchsorted(ends, window_starts[-1] + self.window_samples)) + 1
+            full = min(full, len(shards))
+            window_shards.append(full)
+            window_starts.append(int(ends[full - 1]))
+        return _Epoch(shards, np.array(window_shards), np.array(window_starts))
+
+    def _samples_of(self, epoch: int, window: int) -> Positions:
+        """The samples of a window, in their order."""
+        windows = self._epoch(epoch)
+        shards = windows.shards[windows.window_shards[window] : windows.window_shards[window + 1]]
+        starts, counts = self._shard_starts[shards], self.shard_samples[shards]
+        samples = np.concatenate([np.arange(s, s + c) for s, c in zip(starts, counts, strict=True)])
+        return samples[permutation(len(samples), philox(self.seed, Stream.SAMPLES, epoch, window))]

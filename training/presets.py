@@ -1,0 +1,111 @@
+"""The paper's networks as settings, and how a preset is found by name and changed."""
+
+import difflib
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from training.draws import Distribution
+
+
+class Preset(BaseModel):
+    """A pair of networks and how it is trained. The defaults are the paper's, for 64x64 images.
+
+    Source: Radford et al. 2016, sections 3 and 4; the authors' code where the paper is silent.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="the preset's name")
+    size_px: Literal[32, 64, 128] = Field(default=64, description="side of the images")
+    z_dim: int = Field(default=100, ge=1, description="length of the latent vector z")
+    z_distribution: Distribution = Field(default="uniform", description="uniform in -1..1, or normal with deviation 1")
+    architecture: Literal["paper", "torch-4x4"] = Field(
+        default="paper",
+        description="paper: dense ends; torch-4x4: convolutions at both ends, as in the widespread port",
+    )
+    kernel: Literal[4, 5] = Field(default=5, description="side of the stride-2 kernels")
+    width: int = Field(
+        default=128, ge=1, description="channels next to the image; they double with each halving of the side"
+    )
+    first_norm: Literal["units", "channels"] = Field(
+        default="units",
+        description="what the generator's first batch norm runs over: each unit by itself, or channels",
+    )
+    norm_eps: float = Field(default=1e-8, gt=0, description="added to the variance in batch norm")
+    leak: float = Field(default=0.2, ge=0, description="slope of LeakyReLU below zero")
+    deviation: float = Field(
+        default=0.02, gt=0, description="deviation of the initial weights and of batch norm's gains"
+    )
+    alternate: Literal["alternate", "both"] = Field(
+        default="alternate",
+        description="alternate: even updates G, odd updates D, each with a fresh batch and z; both: G and D on each batch",
+    )
+    batch_images: int = Field(default=128, ge=2, description="images in a global batch, over all workers")
+    learning_rate: float = Field(default=2e-4, gt=0, description="Adam's step size")
+    beta1: float = Field(default=0.5, ge=0, lt=1, description="Adam's decay of the mean gradient")
+    beta2: float = Field(default=0.999, ge=0, lt=1, description="Adam's decay of the mean squared gradient")
+    adam_eps: float = Field(default=1e-8, gt=0, description="added to Adam's divisor")
+    weight_decay: float = Field(
+        default=1e-5, ge=0, description="L2 added to the gradient of all parameters (not AdamW)"
+    )
+
+    @model_validator(mode="after")
+    def _ends_fit(self) -> "Preset":
+        if self.architecture == "torch-4x4" and self.first_norm == "units":
+            raise ValueError(
+                "first_norm=units needs a dense first layer; set first_norm=channels or architecture=paper"
+            )
+        return self
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels at each side from 4 px up to size_px / 2, such as 1024, 512, 256, 128."""
+        halvings = (self.size_px // 4).bit_length() - 1
+        return tuple(self.width << i for i in reversed(range(halvings)))
+
+
+_PAPER_64 = Preset(name="paper-64")
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        _PAPER_64,
+        # Small enough to learn rooms in minutes on two cores. Departs: both networks learn from each batch, which
+        # shows the discriminator twice the images in the same time.
+        _PAPER_64.model_copy(update={"name": "paper-64-narrow", "width": 32, "alternate": "both", "batch_images": 64}),
+        Preset(
+            name="torch-4x4",
+            architecture="torch-4x4",
+            kernel=4,
+            width=64,
+            first_norm="channels",
+            norm_eps=1e-5,
+            z_distribution="normal",
+            alternate="both",
+            weight_decay=0.0,
+        ),
+    )
+}
+
+
+def _nearest(word: str, words: list[str]) -> str:
+    found = difflib.get_close_matches(word, words, n=1, cutoff=0.0)
+    return found[0]
+
+
+def resolve(name: str, **overrides: Any) -> Preset:
+    """The preset called `name`, with some settings replaced.
+
+    Raises:
+        ValueError: no preset or setting has that name (the nearest one is given), or a value is out of range.
+    """
+    if name not in PRESETS:
+        raise ValueError(
+            f"there is no preset {name!r}; the nearest is {_nearest(name, list(PRESETS))!r}, of {', '.join(PRESETS)}"
+        )
+    settings = [field for field in Preset.model_fields if field != "name"]
+    for key in overrides:
+        if key not in settings:
+            raise ValueError(f"presets have no setting {key!r}; the nearest is {_nearest(key, settings)!r}")
+    return Preset.model_validate(PRESETS[name].model_dump() | overrides)
