@@ -33,7 +33,7 @@ class AutoencoderSettings(BaseModel):
         description="bring each image to mean 0 and deviation 1 first; false is the paper's plain form, pixels / 255",
     )
     fit_images: int = Field(30_000, ge=1, description="images to fit on at most, drawn by the seed")
-    epochs: int = Field(20, ge=1, description="passes over the images that are fitted on")
+    epochs: int = Field(12, ge=1, description="passes over the images that are fitted on")
     batch_images: int = Field(100, ge=1, description="images in an update")
     learning_rate: float = Field(1e-3, gt=0, description="Adam's learning rate, falling to 0 along a half cosine")
     dropout: float = Field(0.2, ge=0, lt=1, description="share of hidden units silenced in an update")
@@ -116,7 +116,9 @@ def fit(
         # The network sees images about their mean, which is folded into the bias at the end: the same function, but
         # all-positive inputs, as pixels / 255 are, would let the first updates push every ReLU out of reach.
         batches = pixels.split(settings.batch_images)  # type: ignore[no-untyped-call]
-        mean_image = sum(_network_input(batch, settings.standardise).sum(dim=0) for batch in batches) / len(pixels)
+        mean_image = torch.zeros(THUMB_BYTES)
+        for batch in batches:
+            mean_image += _network_input(batch, settings.standardise).sum(dim=0) / len(pixels)
         encode, decode = _weights(draw), _weights(draw).t().contiguous()
         hidden_bias, output_bias = torch.zeros(CODE_BITS), torch.zeros(THUMB_BYTES)
         parameters = [tensor.requires_grad_() for tensor in (encode, hidden_bias, decode, output_bias)]

@@ -15,7 +15,7 @@ from dedup.verdict import Seen, VerdictSettings, same
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-_PAIRS_BETWEEN_PLANTS = 1024  # plants searched for at once, so that memory stays bounded
+_PLANTS_AT_ONCE = 1024  # so that the memory of a search stays bounded
 
 
 class ChangeFigures(TypedDict):
@@ -84,8 +84,8 @@ def measure_plants(
     pairs_at = np.zeros(MOST_RADIUS + 1, np.int64)
     wrong_at = np.zeros(MOST_RADIUS + 1, np.int64)
     wrong_merges = 0
-    for start in range(0, len(plants), _PAIRS_BETWEEN_PLANTS):
-        part = slice(start, start + _PAIRS_BETWEEN_PLANTS)
+    for start in range(0, len(plants), _PLANTS_AT_ONCE):
+        part = slice(start, start + _PLANTS_AT_ONCE)
         near, wrong = _wrong(plants.of(np.arange(len(plants))[part]), source_rows[part], samples, labels)
         pairs_at += np.bincount(near.distance, minlength=MOST_RADIUS + 1)
         wrong_at += np.bincount(near.distance[wrong], minlength=MOST_RADIUS + 1)

@@ -127,6 +127,12 @@ class Folder:
         with self.write_atomic(name) as file:
             file.write(data)
 
+    def write_note(self, name: str, data: bytes) -> None:
+        """Write a small file whose loss does no harm: at once, neither atomic nor flushed to disk."""
+        self.filesystem.create_dir(self.path(), recursive=True)
+        with self.filesystem.open_output_stream(self.path(name)) as stream:
+            stream.write(data)
+
     def read_bytes(self, name: str) -> bytes:
         """The bytes of a file."""
         with self.filesystem.open_input_file(self.path(name)) as file:

@@ -3,7 +3,7 @@
 import os
 import sys
 
-# Signs of progress and errors are ours; torch and Ray workers inherit the number of threads from their own settings.
+# Before anything imports Ray: nothing is reported to anyone.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import typer
@@ -13,7 +13,7 @@ from pipelines.commands.failure import expected_errors
 
 app = typer.Typer(
     name="dcgan",
-    help="From LSUN LMDBs or a folder of photos to de-duplicated WebDataset shards, an audit, and a DCGAN trained on them.",
+    help="LSUN LMDBs or a folder of photos to de-duplicated WebDataset shards, an audit, and a DCGAN trained on them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -26,11 +26,6 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def data_workers(resources: Resources) -> int | None:
-    """The most tasks of a data stage at once; None leaves it to the cluster."""
-    return resources.workers
-
-
 def train_cpus(resources: Resources, cluster: bool) -> int:
     """CPUs of a training rank: as the recipe says, else this machine's cores shared by the ranks (on a cluster: 4)."""
     if resources.train_cpus is not None:
@@ -64,8 +59,8 @@ def session(address: str | None, resources: Resources) -> Iterator[None]:
         if not address:
             raise
         raise ClusterError(
-            f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}; start one, give its address "
-            "(a started Ray asks for RAY_AUTH_MODE=token and the token file), or leave --address out for an embedded Ray"
+            f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}; start one (a client of it needs "
+            "RAY_AUTH_MODE=token and the token file), or leave --address out for an embedded Ray"
         ) from error
     _quieten()
     try:
@@ -80,7 +75,7 @@ def is_cluster(address: str | None) -> bool:
 
 
 def _quieten() -> None:
-    """Our own progress bars stand in for Ray Data's, and shuffles are sorts: tasks, which Ray does again after a loss."""
+    """Our own progress bars stand in for Ray Data's; shuffles are sorts, made of tasks, which Ray does again."""
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -11,12 +11,8 @@ class FilterSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    smallest_side_px: int = Field(
-        64, ge=1, description="Drop images whose shorter side is below this, in source pixels"
-    )
-    largest_aspect: float = Field(
-        3.0, ge=1.0, description="Drop images whose longer side is over this many shorter ones"
-    )
+    smallest_side_px: int = Field(64, ge=1, description="Shorter sides below this are dropped, source pixels")
+    largest_aspect: float = Field(3.0, ge=1.0, description="Longer sides over this many shorter ones are dropped")
     animated: bool = Field(False, description="Keep the first frame of animated images; otherwise drop them")
 
 

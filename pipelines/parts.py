@@ -1,14 +1,20 @@
 """Parts through Ray Data: each part is one work item, which writes one file and returns a short summary."""
 
+import uuid
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import ray.data
-from ray.data import DataContext
 from ray.exceptions import RayError
+
+from manifests.store import Folder
 
 Item = dict[str, Any]
 Work = Callable[[Item], Item]
+
+# Ray does a task whose process died again without end; one that dies this often does so for a reason of its own.
+_MOST_ATTEMPTS = 4
 
 
 class StageError(Exception):
@@ -16,52 +22,51 @@ class StageError(Exception):
 
 
 def run_parts(
-    work: Work,
-    careful_work: Work,
-    items: Sequence[Item],
-    unfinished: Callable[[], set[int]],
-    workers: int | None,
-    memory_bytes: int | None = None,
+    work: Work, items: Sequence[Item], folder: Folder, workers: int | None, careful_work: Work | None = None
 ) -> Iterator[Item]:
     """Do `work` on every item as a Ray task of its own; yield what each returns as it ends.
 
-    A part whose process died, or that failed, does not stop the others. Those that `unfinished()` (their numbers)
-    still names at the end are done once more by `careful_work`, and then an error is the stage's error.
-
-    `items` have a `number`; `workers` is the most that run at once (None: as many as Ray has room for).
+    `items` have a `number`; `workers` is the most that run at once (None: as many as Ray has room for). A part that
+    was begun and not ended, since its process died, now or in an earlier run, is done by `careful_work`, which should
+    name what kills it. `folder` keeps the notes of which parts were begun.
 
     Raises:
-        StageError: a part failed twice; with the error's own words.
+        StageError: a part failed, with the error's own words; or killed its process over and over.
     """
-    yield from _pass(work, items, workers, memory_bytes, tolerant=True)
-    left = unfinished()
-    again = [item for item in items if item["number"] in left]
-    if again:
-        yield from _pass(careful_work, again, workers, memory_bytes, tolerant=False)
-    missing = unfinished()
-    if missing:
-        raise StageError(f"{len(missing)} parts have no file though their tasks ended, the first is {min(missing)}")
-
-
-def _pass(
-    work: Work, items: Sequence[Item], workers: int | None, memory_bytes: int | None, tolerant: bool
-) -> Iterator[Item]:
     if not items:
         return
-    context = DataContext.get_current()
-    context.max_errored_blocks = -1 if tolerant else 0
-    options: dict[str, Any] = {"num_cpus": 1, "max_retries": 0 if tolerant else 3}
-    if memory_bytes is not None:
-        options["memory"] = memory_bytes
+    attempt = partial(_attempt, work, careful_work or work, folder, uuid.uuid4().hex)
     # One block an item, so that each is a task of its own; a crash then takes down one part and no more.
     data = ray.data.from_items(list(items), override_num_blocks=len(items))
     try:
-        yield from data.map(work, concurrency=workers, **options).iter_rows()
+        yield from data.map(attempt, concurrency=workers, num_cpus=1).iter_rows()
     except RayError as error:
-        if not tolerant:
-            raise StageError(own_words(error)) from error
+        raise StageError(own_words(error)) from error
+
+
+def _attempt(work: Work, careful_work: Work, folder: Folder, session: str, item: Item) -> Item:
+    note = f".begun-{item['number']:05d}"
+    attempts, begun_in = _read_note(folder, note)
+    if begun_in == session and attempts >= _MOST_ATTEMPTS:
+        folder.delete(note)
+        raise StageError(
+            f"part {item['number']} killed its process {attempts} times, though each image was looked at apart; "
+            "is there enough memory? lower resources.workers, or look at the kernel's log"
+        )
+    folder.write_note(note, f"{attempts + 1 if begun_in == session else 1} {session}".encode())
+    try:
+        return (careful_work if attempts else work)(item)
     finally:
-        context.max_errored_blocks = 0
+        # Whether it ended well or with an error: only a death leaves the note behind.
+        folder.delete(note)
+
+
+def _read_note(folder: Folder, note: str) -> tuple[int, str | None]:
+    if not folder.exists(note):
+        return 0, None
+    words = folder.read_bytes(note).decode().split()
+    # A process that died while it wrote the note leaves an empty one, which is a note all the same.
+    return (int(words[0]), words[1]) if len(words) == 2 else (1, None)
 
 
 def own_words(error: BaseException) -> str:

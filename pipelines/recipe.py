@@ -38,7 +38,7 @@ class IngestSettings(_Settings):
     limits: Limits = Field(default_factory=Limits, description="Refused before decoding")
     filters: FilterSettings = Field(default_factory=FilterSettings, description="What is kept")
     plant_sources: int = Field(
-        300, ge=0, description="Images of which every near-duplicate change is planted to measure the hash"
+        300, ge=0, description="Images of which near-duplicates are planted, to measure the hash"
     )
 
 
@@ -46,7 +46,7 @@ class EncodeSettings(_Settings):
     """The hash."""
 
     autoencoder: AutoencoderSettings = Field(default_factory=AutoencoderSettings, description="How it is fitted")
-    fit_threads: int = Field(2, ge=1, description="Threads of the fit; part of the result, since sums depend on them")
+    fit_threads: int = Field(1, ge=1, description="Threads of the fit; sums, and so codes, depend on them")
 
 
 class DeduplicateSettings(_Settings):
@@ -58,9 +58,7 @@ class DeduplicateSettings(_Settings):
 class ShardSettings(_Settings):
     """How kept samples are put into tars."""
 
-    shard_images: int = Field(
-        4096, ge=1, description="Images a shard, about; fixes the number of shards at the first run"
-    )
+    shard_images: int = Field(4096, ge=1, description="Images a shard, about")
     heldout_share: float = Field(0.02, ge=0, lt=1, description="Share of groups that is held out of training")
 
 
@@ -77,16 +75,12 @@ class EvaluateSettings(_Settings):
 class Resources(_Settings):
     """Where and how widely the run works. Nothing here changes what comes out of the data stages."""
 
-    workers: int | None = Field(
-        None, ge=1, description="Processes of the data stages; none: as many as there are cores"
-    )
+    workers: int | None = Field(None, ge=1, description="Most tasks of a data stage at once; none: one a core")
     part_images: int = Field(512, ge=1, description="Records of a part, the unit of work and of resume")
     train_workers: int = Field(1, ge=1, description="Ranks of the training")
     train_cpus: int | None = Field(None, ge=1, description="CPUs of a rank; none: this machine's cores by the ranks")
     gpu: bool = Field(False, description="One GPU a rank")
-    train_failures: int = Field(
-        3, ge=0, description="How often a training that lost a worker goes on from its checkpoint"
-    )
+    train_failures: int = Field(3, ge=0, description="How often a training that lost a worker goes on")
     object_store_gb: float = Field(1.0, gt=0.07, description="Object store of an embedded Ray")
 
 
@@ -100,7 +94,7 @@ class Recipe(_Settings):
     encode: EncodeSettings = Field(default_factory=EncodeSettings)
     deduplicate: DeduplicateSettings = Field(default_factory=DeduplicateSettings)
     shard: ShardSettings = Field(default_factory=ShardSettings)
-    train: TrainSettings = Field(default_factory=TrainSettings)
+    train: TrainSettings = Field(default_factory=lambda: TrainSettings(epochs=5))
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
     resources: Resources = Field(default_factory=Resources)
 
@@ -110,6 +104,18 @@ class Recipe(_Settings):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"sources share the name {', '.join(twice)}; give each its own, record ids are made of it")
+        size_px = self.train.resolved().size_px
+        if size_px != self.ingest.image_px:
+            raise ValueError(
+                f"ingest.image_px={self.ingest.image_px}, but the preset {self.train.preset} trains on {size_px}; "
+                f"set ingest.image_px={size_px} or train.overrides.size_px={self.ingest.image_px}"
+            )
+        batch_images, workers = self.train.resolved().batch_images, self.resources.train_workers
+        if batch_images % workers:
+            raise ValueError(
+                f"batch_images={batch_images} does not divide by resources.train_workers={workers}; "
+                f"try train.overrides.batch_images={-(-batch_images // workers) * workers}"
+            )
         return self
 
 

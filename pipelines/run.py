@@ -110,7 +110,7 @@ def check_unchanged(recipe: Recipe, run: Folder, prints: dict[str, str], stages:
             what = "".join(f"\n  {line}" for line in changed) or "\n  (by another version of this program)"
             raise RunError(
                 f"{run}: settings of the stage {stage.name} changed since it was begun:{what}\n"
-                f"Do it and all after it again with --redo {stage.name}, set the settings back, or name a new run folder"
+                f"Do it and all after it again with --redo {stage.name}, set them back, or name a new run folder"
             )
 
 

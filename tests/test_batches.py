@@ -13,7 +13,7 @@ from shard_fixture import draw_images, write_shards
 
 from manifests.store import Folder
 from training.batches import DamagedShard, ShardReader, real_batches
-from training.draws import Stream, draw_z, philox, random_z
+from training.draws import Distribution, Stream, draw_z, philox, random_z
 from training.order import SampleOrder, batch_positions
 
 IMAGES = draw_images(47)
@@ -91,7 +91,7 @@ def test_without_verification_an_undecodable_image_is_still_named(shards: Folder
 
 def test_a_missing_shard_is_named_before_any_work(shards: Folder) -> None:
     shards.delete("train-000003.tar")
-    with pytest.raises(DamagedShard, match="train-000003.tar is in index.parquet but not in the folder"):
+    with pytest.raises(DamagedShard, match=r"train-000003\.tar is in index.parquet but not in the folder"):
         ShardReader(shards, 32)
 
 
@@ -143,7 +143,7 @@ def test_damage_reaches_the_consumer_and_closing_stops_the_threads(shards: Folde
 
 
 @pytest.mark.parametrize("distribution", ["uniform", "normal"])
-def test_latent_vectors_do_not_depend_on_the_number_of_workers(distribution: str) -> None:
+def test_latent_vectors_do_not_depend_on_the_number_of_workers(distribution: Distribution) -> None:
     whole = draw_z(3, 17, 12, 100, distribution)
     assert whole.shape == (12, 100)
     for world in (2, 3, 4):

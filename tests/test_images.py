@@ -247,11 +247,16 @@ def test_decoded_size_must_be_the_headers() -> None:
         decode_rgb(FILES["plain.png"], wrong)
 
 
-def test_twelve_bit_tiff_is_scaled_by_its_own_range() -> None:
-    tags = [(256, 2), (257, 1), (258, 12), (259, 1), (262, 1), (273, 200), (277, 1), (278, 1), (279, 3)]
-    table = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags)
-    data = (b"II*\0" + struct.pack("<I", 8) + table).ljust(200, b"\0") + bytes.fromhex("ff0800")  # 0xFF0, 0x800
-    assert decoded(data)[0].tolist() == [[255] * 3, [128] * 3]
+@pytest.mark.parametrize(
+    ("bits", "photometric", "samples", "greys"),
+    [(12, 1, "ff0800", (255, 128)), (16, 1, "00ff0080", (255, 128)), (16, 0, "00ff0080", (0, 127))],
+)
+def test_grey_tiff_is_scaled_by_its_own_range(bits: int, photometric: int, samples: str, greys: tuple[int]) -> None:
+    pixels = bytes.fromhex(samples)
+    tags = {256: 2, 257: 1, 258: bits, 259: 1, 262: photometric, 273: 200, 277: 1, 278: 1, 279: len(pixels)}
+    entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags.items())
+    data = (b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries).ljust(200, b"\0") + pixels
+    assert decoded(data)[0].tolist() == [[grey] * 3 for grey in greys]
 
 
 def test_sixteen_bit_grey_with_a_transparent_value_is_white_there() -> None:

@@ -128,6 +128,13 @@ def test_thumbs_of_tiny_and_thin_pictures() -> None:
         assert all(np.array_equal(thumb, np.full((32, 32, 3), (9, 99, 199))) for thumb in thumbs(colour))
 
 
+@given(st.integers(1, 600), st.integers(1, 600))
+@settings(max_examples=150, deadline=None)
+def test_thumbs_of_every_size_are_32_pixels_and_keep_a_flat_colour(height: int, width: int) -> None:
+    for thumb in thumbs(np.full((height, width, 3), (9, 99, 199), np.uint8)):
+        assert np.array_equal(thumb, np.full((32, 32, 3), (9, 99, 199)))
+
+
 def test_square_pictures_have_one_thumb_and_long_ones_two() -> None:
     centre, whole = thumbs(smooth(128, 128))
     assert np.array_equal(centre, whole)

@@ -87,10 +87,10 @@ def _update_discriminator(players: Players, real: Tensor, fake: Tensor) -> Measu
     players.discriminator_adam.zero_grad(set_to_none=True)
     real_logits = D(real)
     loss_real = F.binary_cross_entropy_with_logits(real_logits, torch.ones_like(real_logits))
-    loss_real.backward()  # type: ignore[no-untyped-call]  # before the second pass, so that one graph is held at a time
+    torch.autograd.backward(loss_real)  # before the second pass, so that one graph is held at a time
     fake_logits = D(fake)
     loss_fake = F.binary_cross_entropy_with_logits(fake_logits, torch.zeros_like(fake_logits))
-    loss_fake.backward()  # type: ignore[no-untyped-call]
+    torch.autograd.backward(loss_fake)
     average_gradients(D.parameters())
     players.discriminator_adam.step()
     return {
@@ -107,7 +107,7 @@ def _update_generator(players: Players, fake: Tensor) -> Measures:
     try:
         logits = D(fake)
         loss = F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
     finally:
         D.requires_grad_(True)
     average_gradients(players.generator.parameters())

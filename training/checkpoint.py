@@ -66,6 +66,18 @@ def of_players(players: Players, preset: Preset, seed: int, samples: int, update
     )
 
 
+def check_same_run(checkpoint: Checkpoint, preset: Preset, seed: int, samples: int) -> None:
+    """Raise ValueError if going on from the checkpoint would not be the same run."""
+    wanted = preset.model_dump() | {"seed": seed, "samples": samples}
+    had = checkpoint.preset | {"seed": checkpoint.seed, "samples": checkpoint.samples}
+    for key, value in wanted.items():
+        if had.get(key) != value:
+            raise ValueError(
+                f"{checkpoint.name} was trained with {key}={had.get(key)}, now {key}={value}; "
+                "set it back, or train into an empty folder"
+            )
+
+
 def restore(checkpoint: Checkpoint, players: Players) -> None:
     """Give the players the checkpoint's weights and optimisers."""
     players.generator.load_state_dict(checkpoint.generator)

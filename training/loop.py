@@ -17,7 +17,7 @@ from manifests.store import Folder
 from training import adversarial, checkpoint
 from training.batches import ShardReader, real_batches
 from training.draws import draw_z
-from training.metrics import Interval, MetricsLog, Row
+from training.metrics import Interval, MetricsLog, Row, check_finite
 from training.networks import count_parameters
 from training.order import SampleOrder, check_divides
 from training.presets import Preset, resolve
@@ -26,10 +26,6 @@ from training.samples import png, sample_grid
 SUMMARY = "summary.json"
 SHOWN_EPOCHS = (1, 5)  # the paper shows bedrooms after these
 Report = Callable[[Row], None]
-
-
-class Diverged(Exception):
-    """A loss is no longer a number."""
 
 
 class TrainingSettings(BaseModel):
@@ -91,9 +87,9 @@ def train(
 ) -> dict[str, Any]:
     """Train, or go on training, and return the run's summary, which is also written to summary.json.
 
-    With several workers, each calls this with its rank, inside an initialised torch.distributed group; `out` must lie on
-    storage that all share. All make the same number of updates; rank 0 writes. `report` is called in every worker with
-    each row of metrics.jsonl, extended by images_total.
+    With several workers, each calls this with its rank, inside an initialised torch.distributed group; `out` must lie
+    on storage that all share. All make the same number of updates; rank 0 writes. `report` is called in every worker
+    with each row of metrics.jsonl, extended by images_total.
 
     Raises:
         ValueError: the batch doesn't divide by the workers, or the checkpoint in `out` is of another run.
@@ -113,19 +109,21 @@ def train(
     reader = ShardReader(shards, preset.size_px, verify=settings.verify)
     order = SampleOrder(reader.shard_samples, seed, settings.window_samples)
     total = settings.updates(order.samples)
-    state = _resume(out, preset, seed, order.samples)
+    state = _resume(out, preset, seed, order.samples, device)
     start, seconds = (state.update, state.seconds) if state else (0, 0.0)
     if start >= total and out.exists(SUMMARY):
         summary: dict[str, Any] = out.read_json(SUMMARY)
-        return summary
+        if summary["updates"] == start:
+            return summary
+    total = max(total, start)  # a run that was longer stays as it is
 
     players = adversarial.new_players(preset, seed, device)
     if state:
         checkpoint.restore(state, players)
-    run = _Run(out, settings, preset, seed, order.samples, players, rank == 0)
     interval, began = Interval(device), time.perf_counter() - seconds
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(MetricsLog(out, start)) if rank == 0 else None
+        outputs = _Outputs(out, settings, preset, seed, order.samples, players, log)
         with_images = (update for update in range(start, total) if uses_images(preset, update))
         batches = stack.enter_context(
             contextlib.closing(
@@ -150,47 +148,39 @@ def train(
             interval.add(measures, preset.batch_images, waited_s)
 
             done = update + 1
-            keep = done == total or run.passes(settings.checkpoint_every_images, done)
+            keep = done == total or outputs.passes(settings.checkpoint_every_images, done)
             if keep or done % settings.log_every_updates == 0:
-                row = run.row(done, interval.row(), time.perf_counter() - began)
+                images_seen = done * preset.batch_images
+                row = {"update": done, "images_seen": images_seen, "epoch": round(images_seen / order.samples, 4)}
+                row |= interval.row() | {"seconds": round(time.perf_counter() - began, 3)}
+                check_finite(row)
                 if log:
                     log.add(row)
                 report(row | {"images_total": total * preset.batch_images})
                 interval = Interval(device)
-            run.draw_grids(done, done == total, log)
-            if keep and log:
-                log.save()
-                run.save_checkpoint(done, time.perf_counter() - began)
-    return run.summarise(total, time.perf_counter() - began, row if start < total else None)
+            outputs.draw_grids(done, done == total)
+            if keep:
+                outputs.save(done, time.perf_counter() - began)
+        return outputs.summarise(total, time.perf_counter() - began)
 
 
-def _resume(out: Folder, preset: Preset, seed: int, samples: int) -> checkpoint.Checkpoint | None:
+def _resume(out: Folder, preset: Preset, seed: int, samples: int, device: torch.device) -> checkpoint.Checkpoint | None:
     """The last checkpoint in `out`, after a check that it is of this run and that all workers see the same."""
     state = checkpoint.load_latest(out.child("checkpoints"))
     update = state.update if state else 0
-    seen = torch.tensor([update, -update])
-    if adversarial.workers() > 1:
-        seen = adversarial.largest_of_workers(seen)
+    seen = adversarial.largest_of_workers(torch.tensor([update, -update], device=device)).tolist()
     if seen[0] != -seen[1]:
         raise ValueError(
-            f"workers see different checkpoints in {out} (updates {-int(seen[1])} to {int(seen[0])}); "
+            f"workers see different checkpoints in {out} (updates {-seen[1]} to {seen[0]}); "
             "the run folder must lie on storage that all workers share"
         )
-    if state is None:
-        return None
-    wanted = preset.model_dump() | {"seed": seed, "samples": samples}
-    had = state.preset | {"seed": state.seed, "samples": state.samples}
-    for key, value in wanted.items():
-        if had.get(key) != value:
-            raise ValueError(
-                f"the checkpoint {state.name} in {out} was trained with {key}={had.get(key)}, now {key}={value}; "
-                "train into an empty folder, or set it back"
-            )
+    if state is not None:
+        checkpoint.check_same_run(state, preset, seed, samples)
     return state
 
 
-class _Run:
-    """What a run writes besides its log."""
+class _Outputs:
+    """Sample grids, checkpoints and the summary, written where `log` is, that is in worker 0."""
 
     def __init__(
         self,
@@ -200,49 +190,42 @@ class _Run:
         seed: int,
         samples: int,
         players: adversarial.Players,
-        writes: bool,
+        log: MetricsLog | None,
     ) -> None:
         self.out, self.settings, self.preset, self.seed = out, settings, preset, seed
-        self.samples, self.players, self.writes = samples, players, writes
+        self.samples, self.players, self.log = samples, players, log
 
     def passes(self, every_images: int, update: int) -> bool:
         """Whether the last of `update` updates reached or passed a multiple of `every_images`."""
         images = update * self.preset.batch_images
         return images // every_images > (images - self.preset.batch_images) // every_images
 
-    def row(self, update: int, means: Row, seconds: float) -> Row:
-        images_seen = update * self.preset.batch_images
-        epoch = round(images_seen / self.samples, 4)
-        row = {"update": update, "images_seen": images_seen, "epoch": epoch} | means | {"seconds": round(seconds, 3)}
-        for name, value in row.items():
-            if value is not None and not math.isfinite(value):
-                raise Diverged(
-                    f"{name}={value} at update {update}; lower learning_rate={self.preset.learning_rate}, "
-                    "or start with another seed"
-                )
-        return row
-
-    def draw_grids(self, update: int, last: bool, log: MetricsLog | None) -> None:
+    def draw_grids(self, update: int, last: bool) -> None:
         """Write the sample grids that are due: at intervals, at the end, and after epochs 1 and 5."""
         names = []
         if last or self.passes(self.settings.grid_every_images, update):
             names.append(f"grid-{update * self.preset.batch_images:09d}.png")
         names += [f"epoch-{e:03d}.png" for e in SHOWN_EPOCHS if self._ends_epoch(e, update)]
-        if log and names:
+        if self.log and names:
             picture = sample_grid(self.players.generator, self.seed, self.settings.grid_images)
             for name in names:
                 self.out.child("grids").write_bytes(name, png(picture))
-            log.add_picture("samples", picture, update)
+            self.log.add_picture("samples", picture, update)
 
     def _ends_epoch(self, epoch: int, update: int) -> bool:
         images = update * self.preset.batch_images
         return images - self.preset.batch_images < epoch * self.samples <= images
 
-    def save_checkpoint(self, update: int, seconds: float) -> None:
+    def save(self, update: int, seconds: float) -> None:
+        """Write the rows so far, then the checkpoint that makes them count."""
+        if self.log is None:
+            return
+        self.log.save()
         state = checkpoint.of_players(self.players, self.preset, self.seed, self.samples, update, seconds)
         checkpoint.save(self.out.child("checkpoints"), state, self.settings.keep_checkpoints)
 
-    def summarise(self, updates: int, seconds: float, row: Row | None) -> dict[str, Any]:
+    def summarise(self, updates: int, seconds: float) -> dict[str, Any]:
+        """The run's summary, also written to summary.json."""
         images_seen = updates * self.preset.batch_images
         summary = {
             "preset": self.preset.model_dump(),
@@ -257,10 +240,10 @@ class _Run:
             "workers": adversarial.workers(),
             "seconds": round(seconds, 3),
             "images_per_s": round(images_seen / seconds, 2) if seconds > 0 else None,
-            "last": row,
+            "last": self.log.rows[-1] if self.log and self.log.rows else None,
             "checkpoint": f"checkpoints/checkpoint-{images_seen:09d}.pt",
             "grids": [f"grids/{name}" for name in self.out.child("grids").names()],
         }
-        if self.writes:
+        if self.log:
             self.out.write_json(SUMMARY, summary)
         return summary

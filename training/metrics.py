@@ -5,6 +5,7 @@ those up to the checkpoint.
 """
 
 import json
+import math
 import tempfile
 import time
 from pathlib import Path
@@ -22,6 +23,19 @@ from training.adversarial import Measures, mean_over_workers
 METRICS = "metrics.jsonl"
 MEASURES = ("loss_d", "loss_g", "d_real", "d_fake")
 Row = dict[str, Any]
+
+
+class Diverged(Exception):
+    """A loss is no longer a number."""
+
+
+def check_finite(row: Row) -> None:
+    """Raise Diverged if a figure of the row is not finite."""
+    for name, value in row.items():
+        if value is not None and not math.isfinite(value):
+            raise Diverged(
+                f"{name}={value} at update {row['update']}; lower the preset's learning_rate or start with another seed"
+            )
 
 
 class Interval:

@@ -2,8 +2,8 @@
 
 An endless stream of positions runs through the epochs: position p is sample p % n of epoch p // n. Global batch t is
 positions t * B to (t + 1) * B - 1, across an epoch's end where it falls so, hence every sample is used exactly once in
-an epoch and no tail is dropped. Worker r of w takes positions r, r + w, ... of each global batch. The place to resume at
-is one integer.
+an epoch and no tail is dropped. Worker r of w takes positions r, r + w, ... of each global batch. The place to resume
+at is one integer.
 
 Within an epoch the shards are put in a random order and cut into windows of whole shards; the samples of a window are
 shuffled together. A window bounds what is read at random at one time.

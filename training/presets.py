@@ -39,7 +39,7 @@ class Preset(BaseModel):
     )
     alternate: Literal["alternate", "both"] = Field(
         default="alternate",
-        description="alternate: even updates G, odd updates D, each with a fresh batch and z; both: G and D on each batch",
+        description="alternate: even updates G, odd updates D, a fresh batch and z each; both: D and G on each batch",
     )
     batch_images: int = Field(default=128, ge=2, description="images in a global batch, over all workers")
     learning_rate: float = Field(default=2e-4, gt=0, description="Adam's step size")

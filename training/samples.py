@@ -41,9 +41,9 @@ def to_pixels(images: torch.Tensor) -> Images:
 def generate(generator: Generator, z: npt.NDArray[np.float32]) -> Images:
     """Pictures of latent vectors, with batch statistics.
 
-    Batch norm uses each chunk's own mean and variance, so a picture depends, a little, on the others in its chunk. Chunks
-    are always of 128: z[0:128], z[128:256], ..., the last filled up with z drawn from seed 0 whose pictures are left
-    out. So the same array z gives the same pictures. For pictures that depend on their own z alone, use
+    Batch norm uses each chunk's own mean and variance, so a picture depends, a little, on the others in its chunk.
+    Chunks are always of 128: z[0:128], z[128:256], ..., the last filled up with z drawn from seed 0 whose pictures are
+    left out. So the same array z gives the same pictures. For pictures that depend on their own z alone, use
     `networks.reference_statistics`.
 
     z: float32[N, z_dim] -> images: uint8[N, size_px, size_px, 3], RGB.

@@ -29,12 +29,10 @@ def rooms(
     images: Annotated[int, typer.Option(min=1, help="How many pictures")] = 3000,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes")] = 0,
     size: Annotated[int, typer.Option(min=96, max=512, help="Side of the pictures, pixels")] = 96,
-    planted_share: Annotated[
-        float, typer.Option(min=0, max=0.5, help="Share that is a near-duplicate of another")
-    ] = 0.05,
+    planted_share: Annotated[float, typer.Option(min=0, max=0.5, help="Share of near-duplicates of another")] = 0.05,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core")] = None,
 ) -> None:
-    """Draw bedrooms into an LSUN-format LMDB, with truth.parquet: boxes of windows and bed, and the planted duplicates."""
+    """Draw bedrooms into an LSUN-format LMDB, with truth.parquet: boxes of windows and bed, planted duplicates."""
     settings = RoomSettings(images=images, seed=seed, size_px=size, planted_share=planted_share)
     console = Console()
     drawn: list[Room] = []

@@ -32,12 +32,9 @@ def pack(
             min=1,
             max=100,
             metavar="QUALITY",
-            help="Encode as WebP of this quality, as LSUN's; default: bytes untouched",
+            help="Encode as WebP; default: bytes untouched",
         ),
     ] = None,
-    repeat: Annotated[
-        int, typer.Option(min=1, help="Store every image this many times under new keys, for benchmarks")
-    ] = 1,
 ) -> None:
     """Write an LSUN-format LMDB: keys of 40 hex digits, made of the names, and encoded images.
 
@@ -47,21 +44,20 @@ def pack(
     left_out: list[str] = []
     names = list(_names(source))
     with Reporter(console) as reporter, reporter.bar("pack", len(names)) as bar:
-        count = write_lmdb(out, _items(source, webp, repeat, left_out, bar))
+        count = write_lmdb(out, _items(source, webp, left_out, bar))
     for line in left_out[:20]:
         console.print(f"left out {line}", highlight=False, markup=False)
     more = f", {len(left_out):,} left out" if left_out else ""
     console.print(f"{count:,} images in {out}{more}", highlight=False)
 
 
-def _items(source: Path, webp: int | None, repeat: int, left_out: list[str], bar: Bar) -> Iterator[tuple[str, bytes]]:
+def _items(source: Path, webp: int | None, left_out: list[str], bar: Bar) -> Iterator[tuple[str, bytes]]:
     for name, data, problem in _encoded(source, webp):
         bar.advance(1)
         if problem is not None:
             left_out.append(f"{name}: {problem}")
             continue
-        for copy in range(repeat):
-            yield lsun_key(name if copy == 0 else f"{name}#{copy}"), data
+        yield lsun_key(name), data
 
 
 def _names(source: Path) -> Iterator[str]:

@@ -44,9 +44,7 @@ class RoomSettings(BaseModel):
     images: int = Field(ge=1, description="How many pictures, planted near-duplicates among them")
     seed: int = Field(0, ge=0, description="Seed of the drawing")
     size_px: int = Field(96, ge=96, le=512, description="Side of the pictures")
-    planted_share: float = Field(
-        0.05, ge=0, le=0.5, description="Share of pictures that are near-duplicates of another"
-    )
+    planted_share: float = Field(0.05, ge=0, le=0.5, description="Share that is a near-duplicate of another picture")
     image_format: Literal["webp", "jpeg", "png"] = Field("webp", description="How they are encoded (LSUN: webp)")
 
 

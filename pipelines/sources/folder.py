@@ -1,4 +1,4 @@
-"""Any folder of images, read recursively. What is an image is decided by content, later; here every file is a record."""
+"""Any folder of images, read recursively. Every file is a record; whether it is an image, its content says."""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from pipelines.sources.record import PartRange, Record, SourceError, SourceSetti
 
 
 class FolderSource(SourceSettings):
-    """All files below a folder, hidden ones (`.name`) left out. Links to folders are not followed, links to files are."""
+    """All files below a folder but hidden ones (`.name`). Links to folders are not followed, links to files are."""
 
     kind: Literal["folder"]
     path: str = Field(description="The folder; local or mounted")
@@ -78,5 +78,5 @@ def _is_regular(status: os.stat_result) -> bool:
 
 
 def file_key(name: bytes) -> str:
-    r"""A file's path as a key in valid UTF-8: bytes that are none become `\xNN`, and `\` becomes `\\`, so no two meet."""
+    r"""A file's path as a key in valid UTF-8: other bytes become `\xNN`, and `\` becomes `\\`, so that no two meet."""
     return name.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")

@@ -1,4 +1,4 @@
-"""LSUN LMDBs: hex keys, encoded images as values. Reader, writer, and the check that keeps a damaged one from killing us."""
+"""LSUN LMDBs: hex keys, encoded images as values. Reader, writer, and the check that a damaged one can't kill us."""
 
 import contextlib
 import hashlib
@@ -117,7 +117,8 @@ def check_lmdb(path: str, name: str) -> None:
     expected_bytes = (last_page + 1) * page_bytes
     if size_bytes < expected_bytes:
         raise SourceError(
-            f"source {name}: {data_file} is cut short: expected {expected_bytes} bytes, got {size_bytes}; fetch it again"
+            f"source {name}: {data_file} is cut short: expected {expected_bytes} bytes, "
+            f"got {size_bytes}; fetch it again"
         )
 
 

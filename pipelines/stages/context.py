@@ -1,4 +1,4 @@
-"""What a stage is given, and what all stages share of the run folder: names of files, and which of them are finished."""
+"""What a stage is given, and what all stages share of the run folder: names of files, and which are finished."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -14,7 +14,6 @@ import ray
 from dedup import autoencoder, codes
 from manifests.schema import CODES, THUMB_BYTES, Status
 from manifests.store import Folder
-from pipelines.cluster import data_workers
 from pipelines.parts import Item, run_parts
 from pipelines.recipe import EncodeSettings
 from pipelines.stages.context import Context, Counts, frozen_parts, part_name, plants_name, unfinished_parts
@@ -40,15 +39,12 @@ def run(context: Context) -> Counts:
         fit = ray.remote(num_cpus=1)(fit_encoder)
         ray.get(fit.remote(samples, folder, settings, context.recipe.seed))
     parts = frozen_parts(context.run)
-    numbers = [part.number for part in parts]
-    left = unfinished_parts(folder, numbers)
+    left = unfinished_parts(folder, [part.number for part in parts])
     items = [{"number": part.number, "records": part.range.records} for part in parts if part.number in left]
     total = sum(part.range.records for part in parts)
     work = partial(encode_part, samples, folder)
     with context.reporter.bar("encode", total, done=total - sum(item["records"] for item in items)) as bar:
-        for done in run_parts(
-            work, work, items, partial(unfinished_parts, folder, numbers), data_workers(context.recipe.resources)
-        ):
+        for done in run_parts(work, items, folder, context.recipe.resources.workers):
             bar.advance(done["records"])
     counts = folder.read_json("fit.json")
     return {"codes": sum(len(t) for t in folder.read_tables("part-", ["flat"])), "fitted_on": counts["images"]}

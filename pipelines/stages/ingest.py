@@ -20,7 +20,6 @@ from manifests import images, perceptual
 from manifests.schema import PLANTS, SAMPLES, THUMB_PX, Reason, record_id, sample_id, status_of
 from manifests.store import Folder
 from pipelines import filters
-from pipelines.cluster import data_workers
 from pipelines.parts import Item, run_parts
 from pipelines.recipe import IngestSettings
 from pipelines.sources import PARTS, Part, Record, Source, SourceError, list_parts, read_part
@@ -83,18 +82,12 @@ def run(context: Context) -> Counts:
     total = sum(part.range.records for part in parts)
     planting = Planting(context.recipe.seed, min(1.0, settings.plant_sources / max(1, total)))
     work = partial(ingest_part, folder, context.recipe.sources, settings, planting)
-    numbers = [part.number for part in parts]
-    left = unfinished_parts(folder, numbers)
+    left = unfinished_parts(folder, [part.number for part in parts])
     items = [part.row() for part in parts if part.number in left]
     already = total - sum(item["records"] for item in items)
     with context.reporter.bar("ingest", total, done=already) as bar:
-        for done in run_parts(
-            work,
-            partial(work, isolated=True),
-            items,
-            partial(unfinished_parts, folder, numbers),
-            data_workers(context.recipe.resources),
-        ):
+        apart = partial(work, isolated=True)
+        for done in run_parts(work, items, folder, context.recipe.resources.workers, careful_work=apart):
             bar.advance(done["records"])
     return _counts(folder)
 
@@ -141,7 +134,7 @@ def ingest_part(
 
 
 def _look_apart(records: Iterable[Record], source: str, look_at: "partial[Looked]") -> Iterator[Looked]:
-    """Look at each record in a child process. One that kills the child is a failed record, and the child starts anew."""
+    """Look at each record in a child process. One that kills it is a failed record, and a new child goes on."""
     pool = _child()
     try:
         for record in records:
@@ -176,7 +169,7 @@ def _bare_row(source: str, record: Record, reason: Reason | None, detail: str | 
 
 
 def look(source: str, record: Record, settings: IngestSettings, planting: Planting) -> Looked:
-    """Everything that is made of one record. Never raises for what is in the bytes: a bad image is a row with a reason."""
+    """Everything that is made of one record. Whatever its bytes are, it is a row; a bad image is one with a reason."""
     if record.data is None:
         return Looked(_bare_row(source, record, Reason.UNREADABLE, record.problem), [])
     row = _bare_row(source, record, None, None)

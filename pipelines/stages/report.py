@@ -1,6 +1,6 @@
 """Report: the audit, one page that opens offline."""
 
-from manifests import audit
+from manifests.pages import write_report
 from pipelines.stages.context import Context, Counts
 
 FOLDER = "report"
@@ -14,5 +14,5 @@ def progress(context: Context) -> tuple[int, int]:
 
 def run(context: Context) -> Counts:
     """Write report/index.html from what the run folder holds."""
-    audit.write_report(context.run)
+    write_report(context.run)
     return {"pages": 1}

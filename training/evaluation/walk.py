@@ -35,19 +35,20 @@ def latent_walk(generator: Generator, seed: int, settings: WalkSettings | None =
     """How large the steps of a latent walk are, in pixels, and a picture of the walk.
 
     A step is the root mean square difference, 0..255, of two neighbouring pictures in a row; it is set against the same
-    distance of pictures of unrelated z. A generator that had learnt pictures by heart would stand still and then jump
-    by the whole distance.
+    distance of pictures of unrelated z. A generator that had learnt pictures by heart would stand still and then
+    jump by the whole distance.
 
-    Batch norm: a row alone would be a batch of look-alikes with statistics of its own. So a reference batch of unrelated
-    z (drawn from the seed, not shown) is passed through the generator once, the mean and biased variance that it has in
-    every batch norm are kept, and all pictures are made with those. Each picture depends on its z and the reference only.
+    Batch norm: a row alone would be a batch of look-alikes with statistics of its own. So a reference batch of
+    unrelated z (drawn from the seed, not shown) is passed through the generator once, the mean and biased variance that
+    it has in every batch norm are kept, and all pictures are made with those. Each picture depends on its own z and the
+    reference batch only.
 
     Returns:
         measures: plain values for JSON.
         picture: uint8[H, W, 3], RGB, a row for each pair of consecutive points.
 
     Source: Radford et al. 2016, section 6.1, figure 4 (9 random points).
-    Departs: the authors' sampling uses the statistics of whatever batch is made; the figure is by eye, the numbers are ours.
+    Departs: the authors' sampling uses the statistics of whatever batch is made, and judges by eye.
     """
     settings = settings or WalkSettings()
     preset = generator.preset
