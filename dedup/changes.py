@@ -40,13 +40,13 @@ def apply_change(image: Image, name: str) -> Image:
     return CHANGES[name](np.ascontiguousarray(image))
 
 
-def _uint8(pixels: npt.NDArray[np.generic] | cv2.typing.MatLike) -> Image:
+def _uint8(pixels: npt.NDArray[np.generic] | cv2.typing.MatLike | None) -> Image:
     return np.ascontiguousarray(pixels, dtype=np.uint8)
 
 
 def _recode(image: Image, extension: str, quality_flag: int, quality: int) -> Image:
     encoded = cv2.imencode(extension, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [quality_flag, quality])[1]
-    return _uint8(cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
+    return _uint8(cv2.cvtColor(_uint8(cv2.imdecode(encoded, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB))
 
 
 def _jpeg(image: Image, quality: int) -> Image:

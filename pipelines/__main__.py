@@ -1,7 +1,6 @@
 """The command `dcgan`: joins the commands, and turns errors that a user can mend into one message."""
 
 import os
-import sys
 
 # Before anything imports Ray: nothing is reported to anyone.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -33,4 +32,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Iterator
 
 # Before Ray is imported: nothing is reported to anyone.
@@ -15,6 +16,9 @@ from ray.data import DataContext
 from ray.data.context import ShuffleStrategy
 
 from pipelines.recipe import Resources
+
+
+_ANSWER_WITHIN_S = 10.0
 
 
 class ClusterError(Exception):
@@ -44,6 +48,7 @@ def session(address: str | None, resources: Resources) -> Iterator[None]:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address:
+            _knock(address)
             ray.init(address=address, **quiet)
         else:
             training = resources.train_workers * train_cpus(resources, cluster=False)
@@ -55,7 +60,7 @@ def session(address: str | None, resources: Resources) -> Iterator[None]:
                 _node_ip_address="127.0.0.1",
                 **quiet,
             )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         if not address:
             raise
         raise ClusterError(
@@ -67,6 +72,13 @@ def session(address: str | None, resources: Resources) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nothing listens at `host:port`; Ray itself tries a closed port for a quarter of an hour."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():  # else a word, such as auto, of which Ray makes an address
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_WITHIN_S).close()
 
 
 def is_cluster(address: str | None) -> bool:

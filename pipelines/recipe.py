@@ -175,17 +175,14 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _unique_mapping)
 
 def _read_yaml(path: str) -> Any:
     ready = ready_recipes()
-    if Path(path).is_file():
-        text = Path(path).read_text("utf-8")
-    elif path in ready:
-        text = ready[path]
-    else:
+    if not Path(path).is_file() and path not in ready:
         near = difflib.get_close_matches(Path(path).stem, ready, 1)
         hint = f"did you mean {near[0]}?" if near else f"ready recipes: {', '.join(ready)}"
         raise RecipeError(f"{path}: no such recipe; {hint}")
     try:
+        text = Path(path).read_text("utf-8") if Path(path).is_file() else ready[path]
         values = yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: expected keys and values at the top, got {type(values).__name__}")
@@ -224,14 +221,21 @@ def _laid(values: Any, keys: list[str], value: Any, change: str) -> Any:
 def _fault(error: Any) -> str:
     place = [str(p) for p in error["loc"]]
     if error["type"] == "extra_forbidden":
-        names = _valid_names(error["loc"])
-        near = difflib.get_close_matches(place[-1], names, 1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"valid here: {', '.join(names)}"
-        return f"{_key_path(error['loc'])}: no such setting; {hint}"
+        return f"{_key_path(error['loc'])}: no such setting; {_hint(place[-1], _valid_names(error['loc']))}"
+    if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        given = error["ctx"].get("tag")
+        what = "Field required" if given is None else f"no such kind (got {given!r})"
+        kinds = [str(_kind(model)) for model in _models(Source)]
+        return f"{_key_path(error['loc'])}.kind: {what}; {_hint(str(given), kinds)}"
     message = str(error["msg"]).removeprefix("Value error, ")
     given = error.get("input")
     shown = "" if isinstance(given, dict | list | tuple) or error["type"] == "missing" else f" (got {given!r})"
     return f"{_key_path(error['loc']) or 'recipe'}: {message}{shown}"
+
+
+def _hint(given: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(given, names, 1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"valid here: {', '.join(names)}"
 
 
 def _steps(location: Sequence[int | str]) -> Iterator[tuple[int | str, Any]]:

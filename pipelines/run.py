@@ -17,7 +17,8 @@ from pipelines import cluster
 from pipelines.progress import Reporter
 from pipelines.recipe import Recipe
 from pipelines.sources import list_parts
-from pipelines.stages import STAGE_FILE, STAGES, STARTED_FILE, Context, Stage, fingerprints, ingest
+from pipelines.stages import STAGE_FILE, STAGES, STARTED_FILE, Stage, fingerprints, ingest
+from pipelines.stages.context import Context
 
 RECIPE_FILE = "recipe.yaml"
 _VERSIONED = ("dcgan-pipeline", "ray", "torch", "numpy", "opencv-python-headless", "pyarrow", "webdataset", "lmdb")

@@ -73,7 +73,7 @@ def test_batch_norm_is_left_out_where_the_paper_leaves_it_out() -> None:
 
 
 def test_weights_follow_the_seed_and_the_papers_spread() -> None:
-    preset = resolve("paper-64-narrow")
+    preset = resolve("paper-64", width=32)
     first, again, other = (build(preset, seed, CPU)[0].state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[k], again[k]) for k in first)
     assert not torch.equal(first["project.weight"], other["project.weight"])

@@ -53,6 +53,11 @@ def written(folder: Folder, samples: list[ShardSample], seed: int = SEED) -> tup
     return entry, index.to_pylist()
 
 
+def names_in(tar_bytes: bytes) -> list[str]:
+    with tarfile.open(fileobj=io.BytesIO(tar_bytes)) as tar:
+        return tar.getnames()
+
+
 @given(st.permutations(SAMPLES[:12]))
 def test_order_of_arrival_does_not_show(samples: list[ShardSample]) -> None:
     one, other = Folder("mock:///one"), Folder("mock:///other")
@@ -192,8 +197,8 @@ def test_a_removed_sample_leaves_the_other_tars_alone(removed: int) -> None:
     own = shard_number(SEED, SAMPLES[removed].sample_id, 4)
     assert {number for number in before if before[number] != after[number]} == {own}
     # And inside its own tar the others stay in their order.
-    names = [tarfile.open(fileobj=io.BytesIO(of[own])).getnames() for of in (before, after)]
-    assert names[1] == [name for name in names[0] if not name.startswith(SAMPLES[removed].sample_id)]
+    was, now = names_in(before[own]), names_in(after[own])
+    assert now == [name for name in was if not name.startswith(SAMPLES[removed].sample_id)]
 
 
 def test_the_summary_counts_by_split() -> None:

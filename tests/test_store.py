@@ -31,9 +31,8 @@ TABLE = pa.table(
 @pytest.fixture(params=["path", "uri", "remote"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
     """An absent folder. `mock:` is a filesystem of pyarrow's own, held in memory, which is not local."""
-    return Folder(
-        {"path": tmp_path / "run", "uri": f"file://{tmp_path}/run", "remote": "mock:///runs/1"}[request.param]
-    )
+    addresses = {"path": f"{tmp_path}/run", "uri": f"file://{tmp_path}/run", "remote": "mock:///runs/1"}
+    return Folder(addresses[request.param])
 
 
 def everything(folder: Folder) -> list[str]:

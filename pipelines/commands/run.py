@@ -78,7 +78,8 @@ def run(
     with Reporter(console) as reporter:
         run_recipe(loaded, folder, reporter, until=until, redo=redo, address=address)
     console.print(run_summary(folder))
-    for title, name in (("audit page", "report/index.html"), ("sample grid", _newest_grid(folder))):
+    outcome: dict[str, str | None] = {"audit page": "report/index.html", "sample grid": _newest_grid(folder)}
+    for title, name in outcome.items():
         if name and folder.exists(name):
             console.print(f"{title}: {_shown(folder, name)}", highlight=False, soft_wrap=True)
 

@@ -13,7 +13,8 @@ from pipelines.commands.summary import funnel
 from pipelines.progress import Reporter
 from pipelines.recipe import Recipe
 from pipelines.run import RECIPE_FILE, RunError, is_done
-from pipelines.stages import STAGE_FILE, STAGES, STARTED_FILE, Context
+from pipelines.stages import STAGE_FILE, STAGES, STARTED_FILE
+from pipelines.stages.context import Context
 
 
 def status(run: Annotated[str, typer.Argument(help="The run folder")]) -> None:

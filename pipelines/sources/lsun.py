@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import struct
+import uuid
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Literal
 import lmdb
 from pydantic import Field
 
-from pipelines.sources.record import PartRange, Record, SourceError, SourceSettings
+from pipelines.sources.record import PartRange, Record, SourceError, SourceSettings, text_key
 
 _DATA_FILE = "data.mdb"
 _MAGIC = 0xBEEFC0DE
@@ -36,16 +37,15 @@ class LsunSource(SourceSettings):
 
     def ranges(self, part_images: int) -> list[PartRange]:
         """Key ranges of at most `part_images` records, from a scan that reads keys only."""
-        check_lmdb(self.path, self.name)
         ranges: list[PartRange] = []
-        with _environment(self.path).begin(buffers=False) as transaction:
+        with _opened(self.path, self.name) as cursor:
             count = 0
             start = b""
-            for key in transaction.cursor().iternext(keys=True, values=False):
+            for key in cursor.iternext(keys=True, values=False):
                 if self.first is not None and len(ranges) * part_images + count >= self.first:
                     break
                 if count == 0:
-                    start = key
+                    start = bytes(key)
                 count += 1
                 if count == part_images:
                     ranges.append(PartRange(count, start))
@@ -58,9 +58,7 @@ class LsunSource(SourceSettings):
 
     def read(self, part: PartRange) -> Iterator[Record]:
         """The records of a key range."""
-        check_lmdb(self.path, self.name)
-        with _environment(self.path).begin(buffers=False) as transaction:
-            cursor = transaction.cursor()
+        with _opened(self.path, self.name) as cursor:
             found = cursor.set_key(part.start)
             for number in range(part.records):
                 if not found:
@@ -69,18 +67,29 @@ class LsunSource(SourceSettings):
                         f"got {number}; {self.path} changed since the run began: start a new run folder"
                     )
                 key, value = cursor.item()
-                yield Record(key.decode("utf-8", "backslashreplace"), value)
+                yield Record(text_key(bytes(key)), bytes(value))
                 found = cursor.next()
 
 
+@contextlib.contextmanager
+def _opened(path: str, name: str) -> Iterator[lmdb.Cursor]:
+    """A cursor over a checked LMDB."""
+    check_lmdb(path, name)
+    try:
+        with _environment(os.path.realpath(_data_file(path)), os.getpid()).begin(buffers=False) as transaction:
+            yield transaction.cursor()
+    except lmdb.Error as error:
+        raise SourceError(f"source {name}: {path} can't be read as an LMDB ({error}); fetch it again") from error
+
+
 @cache
-def _environment_of(path: str, process_id: int) -> lmdb.Environment:
+def _environment(data_file: str, process_id: int) -> lmdb.Environment:
     # Once per process (opening the same LMDB twice in one is undefined), and never one from before a fork.
-    return lmdb.open(path, readonly=True, lock=False, readahead=False, max_readers=1, subdir=os.path.isdir(path))
+    return lmdb.open(data_file, readonly=True, lock=False, readahead=False, max_readers=1, subdir=False)
 
 
-def _environment(path: str) -> lmdb.Environment:
-    return _environment_of(os.path.realpath(path), os.getpid())
+def _data_file(path: str) -> Path:
+    return Path(path) / _DATA_FILE if os.path.isdir(path) else Path(path)
 
 
 def check_lmdb(path: str, name: str) -> None:
@@ -95,7 +104,7 @@ def check_lmdb(path: str, name: str) -> None:
         raise SourceError(
             f"source {name}: {path} is a URI; an LMDB is memory-mapped and must be local: copy it or mount its disk"
         )
-    data_file = Path(path) / _DATA_FILE if os.path.isdir(path) else Path(path)
+    data_file = _data_file(path)
     try:
         size_bytes = data_file.stat().st_size
         with data_file.open("rb") as file:
@@ -148,7 +157,7 @@ def write_lmdb(path: str | Path, items: Iterable[tuple[str, bytes]]) -> int:
     if final.exists():
         raise FileExistsError(f"{final} is there already; delete it or name another")
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.with_name(f".{final.name}.{os.getpid()}")
+    temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex}")
     count = 0
     try:
         environment = lmdb.open(str(temporary), map_size=_MAP_SIZE_BYTES, subdir=True, sync=False)

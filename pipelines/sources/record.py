@@ -10,6 +10,11 @@ class SourceError(Exception):
     """A source that can't be used at all: it stops the run before any work begins."""
 
 
+def text_key(raw: bytes) -> str:
+    r"""A path or an LMDB's key as valid UTF-8: other bytes become `\xNN`, and `\` becomes `\\`, so that no two meet."""
+    return raw.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One item of a source. `data` is None where its bytes could not be read; `problem` then says why."""

@@ -149,7 +149,7 @@ def decide(candidates: Candidates, settings: verdict.VerdictSettings) -> Decided
     return Decided(
         groups=groups,
         keepers=keepers,
-        group_ids=smallest_ids(groups.labels, candidates.sample_ids),
+        group_ids=smallest_ids(groups.labels, candidates.sample_ids).astype("S64"),
         distance=distances(candidates.seen.codes, rows, keepers),
         in_group=np.isin(rows, grouped(groups.labels)),
     )

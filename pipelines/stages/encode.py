@@ -3,7 +3,7 @@
 import hashlib
 import heapq
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -122,7 +122,7 @@ def _coded(encoder: autoencoder.Encoder, table: pa.Table, schema: pa.Schema) -> 
     packed = codes.pack(codes.encode(encoder, thumbs))
     columns: dict[str, Any] = {
         "sample_id": table["sample_id"],
-        "code": pa.array(cast(list[bytes], packed), pa.binary(16)),
+        "code": pa.array(packed, pa.binary(16)),
         "flat": pa.array(codes.flat(thumbs)),
     }
     if "change" in schema.names:

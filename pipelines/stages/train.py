@@ -18,6 +18,7 @@ from pipelines.progress import Bar
 from pipelines.recipe import TrainSettings
 from pipelines.stages.context import Context, Counts
 from training import loop
+from training.metrics import Row
 
 FOLDER = "training"
 PROGRESS_FILE = "progress.json"
@@ -80,7 +81,7 @@ def _train_worker(config: dict[str, Any]) -> None:
     rank = context.get_world_rank()
     torch.set_num_threads(settings.threads or config["threads"])
 
-    def report(row: loop.Row) -> None:
+    def report(row: Row) -> None:
         if rank == 0:
             out.write_json(PROGRESS_FILE, row)
         ray.train.report(row)
