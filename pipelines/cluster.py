@@ -17,7 +17,6 @@ from ray.data.context import ShuffleStrategy
 
 from pipelines.recipe import Resources
 
-
 _ANSWER_WITHIN_S = 10.0
 
 

@@ -39,11 +39,14 @@ def run_recipe(
     """Do all of a recipe's stages that are not done, up to `until`; a run that was cut off goes on where it was.
 
     Raises:
-        RunError: a stage's settings changed since it was begun, or another process works on this run.
+        RunError: a stage's settings changed since it was begun, another process works on this run, or its folder holds
+            a recipe.yaml of someone's own.
         SourceError, ClusterError, StageError: as the parts of it say.
     """
     stages = _until(until)
     with _locked(run):
+        if run.exists(RECIPE_FILE):
+            read_description(run)  # rather than write over a recipe that someone keeps there
         prints = fingerprints(recipe)
         if redo is None:
             check_unchanged(recipe, run, prints, stages)
@@ -115,11 +118,26 @@ def check_unchanged(recipe: Recipe, run: Folder, prints: dict[str, str], stages:
             )
 
 
+def read_description(run: Folder) -> dict[str, Any]:
+    """What the run's recipe.yaml says: recipe, seed, versions, commit and fingerprints.
+
+    Raises:
+        RunError: the file is none that a run wrote.
+    """
+    try:
+        described = yaml.safe_load(run.read_bytes(RECIPE_FILE))
+    except yaml.YAMLError:
+        described = None
+    if not isinstance(described, dict) or not {"recipe", "fingerprints"} <= described.keys():
+        raise RunError(f"{run}/{RECIPE_FILE} is none that a run wrote; move it, or name another run folder")
+    return described
+
+
 def changed_settings(recipe: Recipe, run: Folder) -> list[str]:
     """`key: before -> now` of every setting that differs from the run's recipe."""
     if not run.exists(RECIPE_FILE):
         return []
-    before = _flat(yaml.safe_load(run.read_bytes(RECIPE_FILE))["recipe"])
+    before = _flat(read_description(run)["recipe"])
     now = _flat(recipe.model_dump(mode="json"))
     keys = [key for key in before | now if not key.startswith("resources.") and before.get(key) != now.get(key)]
     return [f"{key}: {before.get(key)} -> {now.get(key)}" for key in keys]

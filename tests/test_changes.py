@@ -6,7 +6,7 @@ import numpy.typing as npt
 import pytest
 
 from dedup.changes import CHANGES, apply_change
-from pipelines.sources.room import draw_room
+from pipelines.sources.bedroom import draw_room
 
 NAMES = (
     "jpeg60 jpeg30 webp png scale75 scale50 crop2 crop5 crop10 bright_up bright_down contrast saturation blur grey "

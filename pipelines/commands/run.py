@@ -78,10 +78,10 @@ def run(
     with Reporter(console) as reporter:
         run_recipe(loaded, folder, reporter, until=until, redo=redo, address=address)
     console.print(run_summary(folder))
-    outcome: dict[str, str | None] = {"audit page": "report/index.html", "sample grid": _newest_grid(folder)}
-    for title, name in outcome.items():
-        if name and folder.exists(name):
-            console.print(f"{title}: {_shown(folder, name)}", highlight=False, soft_wrap=True)
+    outcome = {"audit page": "report/index.html", "sample grid": _newest_grid(folder)}
+    for title, file in outcome.items():
+        if file and folder.exists(file):
+            console.print(f"{title}: {_shown(folder, file)}", highlight=False, soft_wrap=True)
 
 
 def _newest_grid(folder: Folder) -> str | None:

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 import typer
-import yaml
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
@@ -12,7 +12,7 @@ from pipelines.cluster import is_cluster
 from pipelines.commands.summary import funnel
 from pipelines.progress import Reporter
 from pipelines.recipe import Recipe
-from pipelines.run import RECIPE_FILE, RunError, is_done
+from pipelines.run import RECIPE_FILE, RunError, is_done, read_description
 from pipelines.stages import STAGE_FILE, STAGES, STARTED_FILE
 from pipelines.stages.context import Context
 
@@ -24,7 +24,13 @@ def status(run: Annotated[str, typer.Argument(help="The run folder")]) -> None:
         raise RunError(
             f"{folder} is no run folder: it holds no {RECIPE_FILE}; start one with dcgan run RECIPE --run {run}"
         )
-    recipe = Recipe.model_validate(yaml.safe_load(folder.read_bytes(RECIPE_FILE))["recipe"])
+    try:
+        recipe = Recipe.model_validate(read_description(folder)["recipe"])
+    except ValidationError as error:
+        raise RunError(
+            f"{folder}/{RECIPE_FILE} was written by another version of this program, or changed by hand: "
+            f"{error.error_count()} settings are not valid; use that version, or undo the change"
+        ) from error
     console = Console()
     context = Context(folder, recipe, Reporter(console), is_cluster(None))
     table = Table("stage", "state", "done", "counts", "seconds", title=f"{recipe.name}: {folder}", title_justify="left")

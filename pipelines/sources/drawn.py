@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from dedup.changes import CHANGES, apply_change
 from pipelines.sources.lsun import lsun_key
 from pipelines.sources.record import PartRange, Record, SourceSettings
-from pipelines.sources.room import Room, draw_room
+from pipelines.sources.bedroom import Room, draw_room
 
 _BOX = pa.struct([(side, pa.int32()) for side in ("left", "top", "width", "height")])
 

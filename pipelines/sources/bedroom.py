@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.sources.furniture import Canvas, Colour, Generator, draw_bed, draw_extras, draw_lamp, draw_picture, shade
+from pipelines.sources.interior import Canvas, Colour, Generator, draw_bed, draw_extras, draw_lamp, draw_picture, shade
 from pipelines.sources.perspective import EDGE, Camera, Point
 
 Box = tuple[int, int, int, int]
@@ -278,6 +278,6 @@ def _box(points: list[tuple[float, float]], size_px: int) -> Box | None:
     # A polygon's outermost pixels are painted too.
     left, top = (max(0, min(size_px, round(min(v)) // _SUPERSAMPLE)) for v in (xs, ys))
     right, bottom = (max(0, min(size_px, round(max(v)) // _SUPERSAMPLE + 1)) for v in (xs, ys))
-    if right - left < 3 or bottom - top < 3:
+    if right <= left or bottom <= top:
         return None
     return left, top, right - left, bottom - top

@@ -1,6 +1,7 @@
 """Drawn bedrooms: the same bytes every time, and boxes that hold what they say."""
 
 import hashlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manifests import perceptual
-from pipelines.sources import room
+from pipelines.sources import bedroom
+from pipelines.sources.bedroom import draw_room
 from pipelines.sources.drawn import RoomSettings, encoded_room, planted, room_key, truth_table
-from pipelines.sources.room import draw_room
+from pipelines.sources.interior import Canvas
 
 
 def test_the_same_numbers_give_the_same_bytes() -> None:
@@ -41,28 +43,28 @@ def test_every_number_of_windows_occurs() -> None:
 
 
 def test_windows_are_where_the_boxes_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Painting the windows pure red changes the picture inside their boxes and, but for the light, nowhere else."""
-    with_windows = [draw_room(1, index) for index in range(60)]
-    paint = room._draw_window
+    """Painting the windows pure red changes the picture inside their boxes, and nowhere else."""
+    drawn = [draw_room(1, index) for index in range(60)]
+    paint = bedroom._draw_window
 
-    def red(canvas, camera, wall, rectangle, palette, random, evening):  # type: ignore[no-untyped-def]
+    def red(canvas: Canvas, *rest: Any) -> None:
         before = canvas.image.copy()
-        paint(canvas, camera, wall, rectangle, palette, random, evening)
+        paint(canvas, *rest)
         canvas.image[(canvas.image != before).any(axis=2)] = (255, 0, 0)
 
-    monkeypatch.setattr(room, "_draw_window", red)
-    seen = 0
-    for index, drawn in enumerate(with_windows):
-        painted = draw_room(1, index)
-        changed = (painted.image.astype(int) - drawn.image).__abs__().max(axis=2) > 8
+    monkeypatch.setattr(bedroom, "_draw_window", red)
+    shown = 0
+    for index, room in enumerate(drawn):
+        changed = np.abs(draw_room(1, index).image.astype(int) - room.image).max(axis=2) > 8
         inside = np.zeros_like(changed)
-        for left, top, width, height in drawn.windows:
+        for left, top, width, height in room.windows:
             inside[top : top + height, left : left + width] = True
         assert not (changed & ~inside).any(), index
-        if drawn.windows and changed.any():
-            seen += 1
-            assert (changed & inside).sum() >= 0.25 * inside.sum() or inside.sum() < 60
-    assert seen > 25
+        if changed.any():
+            shown += 1
+            # Boxes are tight: what is painted reaches close to each of their sides, unless something stands before it.
+            assert changed.sum() >= 0.15 * inside.sum(), index
+    assert shown > 25
 
 
 def test_different_rooms_are_no_near_duplicates() -> None:

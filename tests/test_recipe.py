@@ -1,0 +1,411 @@
+"""A recipe is checked whole before anything is done, and says exactly which stage a change concerns."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from manifests.store import Folder
+from pipelines.recipe import Recipe, RecipeError, load_recipe, ready_recipes
+from pipelines.run import RunError, changed_settings, check_unchanged
+from pipelines.sources import Source
+from pipelines.sources.drawn import DrawnSource
+from pipelines.sources.folder import FolderSource
+from pipelines.stages import STAGES, STARTED_FILE, fingerprints
+
+NAMES = [stage.name for stage in STAGES]
+BASE: dict[str, Any] = {"name": "rooms", "sources": [{"kind": "drawn", "name": "a", "images": 10}]}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A recipe that is right."""
+    return written(tmp_path, yaml.safe_dump(BASE))
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def faults(path: Path, *changes: str) -> list[str]:
+    """The lines of the message, one a fault, which it counts."""
+    with pytest.raises(RecipeError) as raised:
+        load_recipe(str(path), changes)
+    first, *lines = str(raised.value).splitlines()
+    number = "1 fault" if len(lines) == 1 else f"{len(lines)} faults"
+    assert first == f"{path}: {number}; mend and run again:"
+    return [line.removeprefix("  ") for line in lines]
+
+
+def recipe_of(**changes: Any) -> Recipe:
+    return Recipe.model_validate(BASE | changes)
+
+
+# Loading
+
+
+def test_a_recipe_needs_little(file: Path) -> None:
+    recipe = load_recipe(str(file))
+    assert recipe == recipe_of()
+    assert recipe.sources == (DrawnSource(kind="drawn", name="a", images=10),)
+    assert recipe.train.epochs == 5
+
+
+@pytest.mark.parametrize("name", ready_recipes())
+def test_ready_recipes_load_by_name_and_as_files(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name)
+    assert load_recipe(str(written(tmp_path, ready_recipes()[name]))) == recipe
+    # What a run keeps of it is the same recipe again.
+    assert Recipe.model_validate(yaml.safe_load(yaml.safe_dump(recipe.model_dump(mode="json")))) == recipe
+    # Its head says which command it is for.
+    head = [line for line in ready_recipes()[name].splitlines() if line.startswith("#")]
+    assert any(f"pipelines/recipes/{name}.yaml" in line for line in head)
+
+
+def test_there_are_the_three_ready_recipes() -> None:
+    assert list(ready_recipes()) == ["demo", "folder", "lsun_bedroom"]
+    paper = load_recipe("lsun_bedroom").train.resolved()
+    assert (paper.size_px, paper.batch_images, paper.width) == (64, 128, 128)
+
+
+def test_every_fault_is_told_at_once_with_its_place(tmp_path: Path) -> None:
+    text = """
+nme: rooms
+seed: -1
+sources:
+  - {kind: lsun, name: a, pth: x}
+  - {kind: lsnu, name: b, path: x}
+  - {name: c, path: x}
+  - 5
+  - {kind: folder, name: "d d", path: 7}
+ingest:
+  image_px: large
+  image_formt: png
+  filters: {smalest_side_px: 2, largest_aspect: 0.5}
+deduplicate: {verdict: {radius: 99}}
+encode: [1]
+train: {preset: paper-46, epochs: 1}
+resources: {workers: 0, gpu: maybe}
+"""
+    found = {line.partition(": ")[0]: line.partition(": ")[2] for line in faults(written(tmp_path, text))}
+    assert found.pop("train").startswith("there is no preset 'paper-46'; the nearest is 'paper-64'")
+    assert found == {
+        "name": "Field required",
+        "nme": "no such setting; did you mean name?",
+        "seed": "Input should be greater than or equal to 0 (got -1)",
+        "sources.0.path": "Field required",
+        "sources.0.pth": "no such setting; did you mean path?",
+        "sources.1.kind": "no such kind (got 'lsnu'); did you mean lsun?",
+        "sources.2.kind": "Field required; valid here: lsun, folder, drawn",
+        "sources.3": "Input should be a valid dictionary or object to extract fields from (got 5)",
+        "sources.4.name": "String should match pattern '^[A-Za-z0-9_-]{1,64}$' (got 'd d')",
+        "sources.4.path": "Input should be a valid string (got 7)",
+        "ingest.image_px": "Input should be a valid integer, unable to parse string as an integer (got 'large')",
+        "ingest.image_formt": "no such setting; did you mean image_format?",
+        "ingest.filters.smalest_side_px": "no such setting; did you mean smallest_side_px?",
+        "ingest.filters.largest_aspect": "Input should be greater than or equal to 1 (got 0.5)",
+        "deduplicate.verdict.radius": "Input should be less than or equal to 24 (got 99)",
+        "encode": "Input should be a valid dictionary or instance of EncodeSettings",
+        "resources.workers": "Input should be greater than or equal to 1 (got 0)",
+        "resources.gpu": "Input should be a valid boolean, unable to interpret input (got 'maybe')",
+    }
+
+
+def test_a_name_like_no_other_gets_the_list(file: Path) -> None:
+    (fault,) = faults(file, "shard.xyzzy=1")
+    assert fault == "shard.xyzzy: no such setting; valid here: heldout_share, shard_images"
+    (fault,) = faults(file, "sources.0.xyzzy=1")
+    assert fault == (
+        "sources.0.xyzzy: no such setting; valid here: image_format, images, kind, name, planted_share, seed, size_px"
+    )
+    (fault,) = faults(file, "sources.0.kind=xyzzy")
+    assert fault == "sources.0.kind: no such kind (got 'xyzzy'); valid here: lsun, folder, drawn"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["sources.1={kind: folder, name: a, path: x}"], "sources share the name a; give each its own"),
+        (["sources=[]"], "sources: Tuple should have at least 1 item"),
+        (["ingest.image_px=32"], "trains on 64; set ingest.image_px=64 or train.overrides.size_px=32"),
+        (["resources.train_workers=3"], "batch_images=128 does not divide by resources.train_workers=3; try .*=129$"),
+        (["train.images=5", "train.epochs=5"], "images=5 and epochs=5.0: give one of them"),
+        (
+            ["train.images=5", "train.overrides.bach_images=8"],
+            "no setting 'bach_images'; the nearest is 'batch_images'",
+        ),
+    ],
+)
+def test_settings_must_fit_together(file: Path, changes: list[str], message: str) -> None:
+    (fault,) = faults(file, *changes)
+    assert re.search(message, fault)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: a\nname: b\n", "name is given twice"),
+        ("name: a\ningest: {image_px: 64, image_px: 32}\n", "image_px is given twice"),
+        ("sources: [\n", "not valid YAML"),
+        ("? [a]\n: 1\n", "not valid YAML"),
+        ("a: &x [*x]\n", "not valid YAML"),
+        ("!!python/object/apply:os.system ['true']\n", "not valid YAML"),
+        ("", "expected keys and values at the top, got NoneType"),
+        ("- 1\n", "expected keys and values at the top, got list"),
+    ],
+)
+def test_what_is_no_recipe_is_said_to_be_none(tmp_path: Path, text: str, message: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(RecipeError, match=rf"^{path}: [\s\S]*{message}"):
+        load_recipe(str(path))
+
+
+def test_a_photo_is_no_recipe(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    with pytest.raises(RecipeError, match="not valid YAML"):
+        load_recipe(str(tmp_path / "a.jpg"))
+
+
+def test_a_recipe_that_is_absent_gets_the_nearest_name(tmp_path: Path) -> None:
+    for name in ("dmo", "recipes/demo.yml", "demos.yaml"):
+        with pytest.raises(RecipeError, match=f"^{name}: no such recipe; did you mean demo"):
+            load_recipe(name)
+    with pytest.raises(RecipeError, match="no such recipe; ready recipes: demo, folder, lsun_bedroom"):
+        load_recipe(str(tmp_path))
+
+
+# --set
+
+
+def test_changes_reach_any_place(file: Path) -> None:
+    recipe = load_recipe(
+        str(file),
+        [
+            "ingest.filters.smallest_side_px=5",
+            "deduplicate.verdict.phash_max=null",
+            "sources.0.images=20",
+            "sources.1={kind: folder, name: photos, path: /a=b.c}",
+            "sources.2.kind=drawn",
+            "sources.2.name=more",
+            "sources.2.images=3",
+            "train.overrides.width=8",
+            "train.images=100",
+            "name='1.0'",
+            "seed=3",
+            "seed=4",
+        ],
+    )
+    assert recipe.ingest.filters.smallest_side_px == 5
+    assert recipe.deduplicate.verdict.phash_max is None
+    assert recipe.sources == (
+        DrawnSource(kind="drawn", name="a", images=20),
+        FolderSource(kind="folder", name="photos", path="/a=b.c"),
+        DrawnSource(kind="drawn", name="more", images=3),
+    )
+    assert recipe.train.resolved().width == 8
+    assert (recipe.name, recipe.seed) == ("1.0", 4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("seed", "--set seed: expected key=value, such as ingest.image_px=32"),
+        ("=3", "--set =3: expected key=value, such as ingest.image_px=32"),
+        ("seed.deep=3", "--set seed.deep=3: deep reaches into 7, which holds no keys"),
+        ("sources.2.name=x", "--set sources.2.name=x: 2 is no place in a list of 1; places count from 0"),
+        ("sources.-1.name=x", "--set sources.-1.name=x: -1 is no place in a list of 1; places count from 0"),
+        ("sources.path=x", "--set sources.path=x: path is no place in a list of 1; places count from 0"),
+        ("seed=[1", "--set seed=[1: [1 is not valid YAML"),
+        ("seed=", "seed: Input should be a valid integer (got None)"),
+        ("seed=1.5", "seed: Input should be a valid integer, got a number with a fractional part (got 1.5)"),
+        ("sources.0.images=many", "sources.0.images: Input should be a valid integer, unable to parse"),
+        ("sources=3", "sources: Input should be a valid tuple (got 3)"),
+    ],
+)
+def test_a_change_that_is_wrong_is_told_of(tmp_path: Path, change: str, message: str) -> None:
+    (fault,) = faults(written(tmp_path, yaml.safe_dump(BASE | {"seed": 7})), change)
+    assert fault.startswith(message)
+
+
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4)
+KEYS = st.sampled_from(["name", "kind", "images", "sources", "train", "overrides", "verdict", "x"]) | PLAIN
+VALUES = st.recursive(PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3))
+SECTIONS = st.dictionaries(st.sampled_from([*Recipe.model_fields, "x"]) | st.integers(), VALUES, max_size=4)
+
+
+@given(SECTIONS)
+def test_whatever_a_file_holds_it_is_a_recipe_or_its_faults(tmp_path_factory: Any, sections: dict[Any, Any]) -> None:
+    path = written(tmp_path_factory.getbasetemp(), yaml.safe_dump(BASE | sections))
+    try:
+        load_recipe(str(path))
+    except RecipeError as error:
+        assert str(error).startswith(f"{path}: ")
+
+
+# Fingerprints
+
+
+def leaves(model: type[BaseModel], above: str = "") -> Iterator[str]:
+    """Key paths of all settings of a model."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from leaves(field.annotation, f"{above}{name}.")
+        else:
+            yield f"{above}{name}"
+
+
+# Another valid value of each setting, by its key path, where 'a bit more' would not be one.
+OTHER_VALUES: dict[str, Any] = {
+    "name": "other",
+    "seed": 1,
+    "sources": [{"kind": "drawn", "name": "b", "images": 10}],
+    "encode.fit_threads": 2,
+    "ingest.image_px": 32,
+    "ingest.image_format": "jpeg",
+    "train.preset": "torch-4x4",
+    "train.overrides": {"width": 8},
+    "train.threads": 1,
+    "resources.workers": 1,
+    "resources.train_workers": 2,
+    "resources.train_cpus": 1,
+}
+WITH = {"ingest.image_px": {"train": {"epochs": 5, "overrides": {"size_px": 32}}}}
+ONLY_HOW_IT_WORKS = {"train.log_every_updates", "train.keep_checkpoints", "train.threads", "train.decode_threads"}
+FIRST_STAGE = {"sources": "ingest", "seed": "ingest", "name": "report"}
+
+
+def other_value(now: Any, key: str) -> Any:
+    if key in OTHER_VALUES:
+        return OTHER_VALUES[key]
+    if isinstance(now, bool):
+        return not now
+    return now * 0.5 if isinstance(now, float) else now - 1
+
+
+@pytest.mark.parametrize("key", list(leaves(Recipe)))
+def test_a_setting_changes_its_own_stage_and_those_after_it(key: str) -> None:
+    base = recipe_of(train={"epochs": 4}).model_dump(mode="json")
+    if key == "train.images":
+        base["train"] |= {"images": 100, "epochs": None}
+    changed = Recipe.model_validate(base).model_dump(mode="json") | WITH.get(key, {})
+    *above, last = key.split(".")
+    inner = changed
+    for step in above:
+        inner = inner[step]
+    inner[last] = other_value(inner[last], key)
+    before, after = (fingerprints(Recipe.model_validate(values)) for values in (base, changed))
+    differ = [name for name in NAMES if before[name] != after[name]]
+    if key.startswith("resources.") or key in ONLY_HOW_IT_WORKS | {"train.verify"}:
+        assert differ == []
+    else:
+        first = FIRST_STAGE.get(key, key.split(".")[0])
+        assert differ == NAMES[NAMES.index(first) :]
+
+
+def test_a_source_counts_by_all_but_the_truth_beside_it() -> None:
+    source = {"kind": "lsun", "name": "a", "path": "/a"}
+    prints = fingerprints(recipe_of(sources=[source]))
+    assert fingerprints(recipe_of(sources=[source | {"truth": "/truth.parquet"}])) == prints
+    for change in ({"path": "/b"}, {"first": 5}, {"name": "b"}):
+        assert fingerprints(recipe_of(sources=[source | change]))["ingest"] != prints["ingest"]
+
+
+def test_each_stage_has_a_fingerprint_of_its_own() -> None:
+    prints = fingerprints(recipe_of())
+    assert list(prints) == NAMES
+    assert len(set(prints.values())) == len(NAMES)
+    assert all(re.fullmatch("[0-9a-f]{64}", value) for value in prints.values())
+    # A default that is written out is the same setting.
+    assert fingerprints(recipe_of(ingest={"image_px": 64}, train={"epochs": 5.0})) == prints
+
+
+# A run that was begun
+
+
+def begun(folder: Path, recipe: Recipe, *stages: str) -> Folder:
+    run = Folder(folder)
+    described = {"recipe": recipe.model_dump(mode="json"), "fingerprints": fingerprints(recipe)}
+    run.write_bytes("recipe.yaml", yaml.safe_dump(described).encode())
+    for stage in STAGES:
+        if stage.name in stages:
+            started = {"stage": stage.name, "fingerprint": fingerprints(recipe)[stage.name]}
+            run.child(stage.folder).write_json(STARTED_FILE, started)
+    return run
+
+
+def test_a_stage_that_was_begun_must_stay_as_it_was(tmp_path: Path) -> None:
+    run = begun(tmp_path, recipe_of(), "ingest", "encode", "deduplicate")
+    changed = recipe_of(deduplicate={"verdict": {"radius": 3}}, resources={"workers": 1})
+    with pytest.raises(RunError) as raised:
+        check_unchanged(changed, run, fingerprints(changed), STAGES)
+    message = str(raised.value)
+    assert message.startswith(f"{tmp_path}: settings of the stage deduplicate changed since it was begun:\n")
+    assert "  deduplicate.verdict.radius: 14 -> 3\n" in message
+    assert "--redo deduplicate" in message
+    assert "workers" not in message
+    # Stages before it, and those that were not begun, may be done.
+    check_unchanged(changed, run, fingerprints(changed), STAGES[:2])
+    check_unchanged(recipe_of(shard={"shard_images": 5}), run, fingerprints(recipe_of()), STAGES)
+    check_unchanged(recipe_of(), Folder(tmp_path / "new"), fingerprints(recipe_of()), STAGES)
+
+
+def test_the_first_stage_that_changed_is_named(tmp_path: Path) -> None:
+    run = begun(tmp_path, recipe_of(), *NAMES)
+    changed = recipe_of(seed=2, deduplicate={"verdict": {"radius": 3}})
+    with pytest.raises(RunError, match=r"stage ingest changed[\s\S]* seed: 0 -> 2\n[\s\S]*--redo ingest"):
+        check_unchanged(changed, run, fingerprints(changed), STAGES)
+
+
+def test_another_version_of_the_program_is_told_of(tmp_path: Path) -> None:
+    run = begun(tmp_path, recipe_of(), "ingest")
+    run.child("samples").write_json(STARTED_FILE, {"stage": "ingest", "fingerprint": "of another version"})
+    with pytest.raises(RunError, match="by another version of this program"):
+        check_unchanged(recipe_of(), run, fingerprints(recipe_of()), STAGES)
+
+
+def test_changed_settings_are_listed_by_key(tmp_path: Path) -> None:
+    run = begun(tmp_path, recipe_of())
+    assert changed_settings(recipe_of(), run) == []
+    assert changed_settings(recipe_of(), Folder(tmp_path / "new")) == []
+    changed = recipe_of(
+        name="other",
+        sources=[*BASE["sources"], {"kind": "folder", "name": "b", "path": "/b"}],
+        train={"images": 100, "overrides": {"width": 8}},
+    )
+    listed = set(changed_settings(changed, run))
+    assert {
+        "name: rooms -> other",
+        "sources.1.path: None -> /b",
+        "train.images: None -> 100",
+        "train.epochs: 5.0 -> None",
+        "train.overrides.width: None -> 8",
+    } <= listed
+    assert not any("ingest" in line or "sources.0" in line for line in listed)
+
+
+def test_a_recipe_of_someones_own_is_no_run(tmp_path: Path) -> None:
+    for text in (yaml.safe_dump(BASE), "a: [\n", "[]", ""):
+        (tmp_path / "recipe.yaml").write_text(text)
+        with pytest.raises(RunError, match=r"recipe.yaml is none that a run wrote; move it, or name another"):
+            changed_settings(recipe_of(), Folder(tmp_path))
+
+
+def test_every_setting_says_what_it_is() -> None:
+    def bare(model: type[BaseModel], above: str) -> Iterator[str]:
+        for name, field in model.model_fields.items():
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                yield from bare(field.annotation, f"{above}{name}.")
+            elif not field.description and name != "kind":
+                yield f"{above}{name}"
+
+    (union, _) = get_args(Source)
+    sections = {"": Recipe} | {f"{model.__name__}.": model for model in get_args(union)}
+    assert not [key for above, model in sections.items() for key in bare(model, above)]
