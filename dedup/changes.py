@@ -1,7 +1,7 @@
 """The near-duplicate changes: what becomes of a photo on its way through the web.
 
-Each change keeps the picture and alters its pixels. They are planted to measure the hash with, corrupt the images that the
-autoencoder is fitted on, and make the repeats among drawn pictures.
+Each change keeps the picture and alters its pixels. They are planted to measure the hash with, corrupt the images that
+the autoencoder is fitted on, and make the repeats among drawn pictures.
 """
 
 import difflib
@@ -108,9 +108,7 @@ def _caption(image: Image) -> Image:
 def _rotate(image: Image) -> Image:
     height, width = image.shape[:2]
     turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), 2.0, 1.0)
-    return _uint8(
-        cv2.warpAffine(image, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    )
+    return _uint8(cv2.warpAffine(image, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
 
 def _letterbox(image: Image) -> Image:

@@ -49,7 +49,7 @@ def draw_room(seed: int, index: int, size_px: int = 96) -> Room:
     """
     if size_px < 32:
         raise ValueError(f"size_px={size_px} is too small to show a room; use 32 or more")
-    random = np.random.Generator(np.random.Philox(key=[seed & (1 << 64) - 1, index]))
+    random = np.random.Generator(np.random.Philox(key=np.array([seed, index], np.uint64)))
     side_px = size_px * _SUPERSAMPLE
     camera = _camera(random, side_px)
     palette = _palette(random)
@@ -275,9 +275,9 @@ def _lit(
 def _box(points: list[tuple[float, float]], size_px: int) -> Box | None:
     """The box around points of the supersampled picture, in pixels of the picture; None where it lies outside."""
     xs, ys = zip(*points, strict=True)
-    # A polygon's outermost pixels are painted too.
+    # OpenCV paints the outermost pixels of a polygon too, and one more where its edge falls between two.
     left, top = (max(0, min(size_px, round(min(v)) // _SUPERSAMPLE)) for v in (xs, ys))
-    right, bottom = (max(0, min(size_px, round(max(v)) // _SUPERSAMPLE + 1)) for v in (xs, ys))
+    right, bottom = (max(0, min(size_px, (round(max(v)) + 1) // _SUPERSAMPLE + 1)) for v in (xs, ys))
     if right <= left or bottom <= top:
         return None
     return left, top, right - left, bottom - top
