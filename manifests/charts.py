@@ -45,7 +45,7 @@ _STYLE: Any = {
     "legend.fontsize": 10,
     "axes.axisbelow": True,
 }
-_WIDTH_IN = 320 / 72
+_WIDTH_IN = 300 / 72
 
 
 class Curve(NamedTuple):
@@ -91,7 +91,7 @@ def histogram(
         axes.yaxis.set_major_formatter(
             FuncFormatter(lambda value, _: f"{value:.0%}" if value >= 0.01 or value == 0 else f"{value:.1%}")
         )
-        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         _legend(axes, columns=2)
         return _svg(figure, name, description)
 

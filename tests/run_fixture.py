@@ -79,7 +79,7 @@ def _ledger() -> tuple[list[Row], list[Row], list[Row]]:
                 "format": "webp" if index % 3 else "jpeg",
             }
             if reason in UNSEEN or reason == Reason.TOO_MANY_PIXELS:
-                row |= {"format": None, "detail": f"{reason}: image file is truncated (12 bytes not processed)"}
+                row |= {"format": None, "detail": f"{reason}: {index * 977} bytes, the limit or the file's end passed"}
                 row["sample_id"] = None if reason in (Reason.EMPTY, Reason.UNREADABLE) else sample_id(row["sha256"])
             else:
                 seed, strength = index, 0.0
@@ -156,7 +156,7 @@ def _quality(groups: list[Row]) -> Row:
     }
     removed = sum(row["reason"] is not None for row in groups)
     curve = [
-        {"radius": r, "recall": 1 - 0.62 * 0.86**r, "pairs": 40 + 3 * r * r, "wrong_merges": max(0, (r - 9) ** 2)}
+        {"radius": r, "recall": 1 - 0.62 * 0.86**r, "pairs": 40 + 3 * r * r, "wrong_merges": max(0, r - 9) ** 2}
         for r in range(25)
     ]
     sizes: dict[str, int] = {}
@@ -165,6 +165,8 @@ def _quality(groups: list[Row]) -> Row:
     plants = {"sources": 40, "recall": 0.921, "recall_equal": 0.382, "by_change": by_change, "wrong_merges": 3}
     return {
         "radius": 14,
+        "phash_max": 12,
+        "flat": 2,
         "samples": 330,
         "groups": len(sizes),
         "removed": removed,

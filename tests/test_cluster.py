@@ -98,20 +98,30 @@ def test_every_node_starts_with_the_token_and_none_is_written_down(launcher: Set
     assert any(path.endswith(".ray/auth_token") for path in launcher["file_mounts"])
 
 
+def test_commands_of_the_launcher_file_are_valid_shell(launcher: Settings) -> None:
+    lists = [value for key, value in launcher.items() if key.endswith("_commands")]
+    commands = [command for listed in lists for command in listed]
+    assert len(commands) > 10
+    for command in commands:
+        checked = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True, check=False)
+        assert checked.returncode == 0, f"{command}: {checked.stderr}"
+
+
 @pytest.mark.ray
 def test_an_address_where_nothing_listens_is_said_at_once() -> None:
     began = time.monotonic()
     with (
         pytest.raises(cluster.ClusterError, match=r"no Ray cluster answers at 127\.0\.0\.1:"),
-        cluster.session(f"127.0.0.1:{free_port('127.0.0.1')}", Resources()),
+        cluster.session(f"127.0.0.1:{free_port()}", Resources()),
     ):
         pass
     assert time.monotonic() - began < 15
 
 
-def free_port(address: str) -> int:
+def free_port() -> int:
+    """A port that is free on every address: Ray's agents listen on 127.0.0.1 beside their node's own."""
     with socket.socket() as listener:
-        listener.bind((address, 0))
+        listener.bind(("", 0))
         port: int = listener.getsockname()[1]
         return port
 
@@ -168,15 +178,23 @@ class TwoNodes:
     environment: dict[str, str]
 
     def submit(self, recipe: Path, run: Path, log: Path) -> subprocess.Popen[bytes]:
+        """Submit `dcgan run`; the process ends when the job does. Nodes that have only just started may refuse it."""
         job = ["python", "-m", "pipelines", "run", str(recipe), "--run", str(run), "--until", "shard"]
-        with log.open("wb") as out:
-            return subprocess.Popen(
-                ["ray", "job", "submit", "--address", self.dashboard, "--working-dir", ".", "--", *job],
-                cwd=ROOT,
-                env=self.environment,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-            )
+        deadline = time.monotonic() + 90
+        while True:
+            with log.open("wb") as out:
+                process = subprocess.Popen(
+                    ["ray", "job", "submit", "--address", self.dashboard, "--working-dir", ".", "--", *job],
+                    cwd=ROOT,
+                    env=self.environment,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                )
+            while process.poll() is None and b"submitted successfully" not in log.read_bytes():
+                time.sleep(0.02)
+            if b"No available agent" not in log.read_bytes() or time.monotonic() > deadline:
+                return process
+            process.wait(30)
 
 
 @contextmanager
@@ -191,13 +209,13 @@ def two_nodes() -> Iterator[TwoNodes]:
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "RAY_USAGE_STATS_ENABLED": "0",
         }
-        port, dashboard_port, client_port = free_port(HEAD_IP), free_port("127.0.0.1"), free_port(HEAD_IP)
+        port, dashboard_port, client_port = free_port(), free_port(), free_port()
         nodes: list[Node] = []
 
         def start(title: str, address: str, *options: str) -> Node:
             log = temporary / f"{title}.log"
             command = ["ray", "start", "--block", f"--node-ip-address={address}", f"--temp-dir={temporary / title}"]
-            agent_port = f"--dashboard-agent-listen-port={free_port(address)}"
+            agent_port = f"--dashboard-agent-listen-port={free_port()}"
             command += ["--num-cpus=1", "--object-store-memory=150000000", agent_port, *options]
             with log.open("wb") as out:
                 process = subprocess.Popen(

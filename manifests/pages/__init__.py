@@ -115,14 +115,15 @@ def number(value: float | None, digits: int = 0) -> str:
 
 
 def percent(value: float | None) -> str:
-    """0.0421 -> 4.2 %, with as many digits as small shares and near-certain ones need."""
+    """0.0421 -> 4.2 %. What is not all is never shown as all, nor what is not nothing as nothing."""
     if value is None or not math.isfinite(value):
         return DASH
     if 0 < value < 0.001:
         return "< 0.1\N{NO-BREAK SPACE}%"
     if 0.999 < value < 1:
         return "> 99.9\N{NO-BREAK SPACE}%"
-    return f"{value * 100:.1f}".removesuffix(".0") + "\N{NO-BREAK SPACE}%"
+    digits = 0 if value in (0, 1) else 1
+    return f"{value * 100:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
 def printable(text: str, limit: int = 120) -> str:

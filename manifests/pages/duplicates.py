@@ -87,10 +87,10 @@ def _curves(quality: dict[str, Any]) -> list[tuple[str, charts.Markup]]:
     at = f"At the radius used, {radius}: {_at(points, radius)}." if radius is not None else ""
     return [
         (
-            "Recall of planted changes",
+            "Recall by radius, code alone",
             charts.lines(
                 "radius-recall",
-                f"Recall of planted changes over the Hamming radius in bits. {at}",
+                f"Recall of planted changes by the code alone, over the Hamming radius in bits. {at}",
                 [charts.Curve("recall", x, recall, "kept")],
                 "Hamming radius, bits of 128",
                 y_limits=(0, 1.02),
@@ -99,10 +99,10 @@ def _curves(quality: dict[str, Any]) -> list[tuple[str, charts.Markup]]:
             ),
         ),
         (
-            "Pairs found, and wrong merges",
+            "Pairs and wrong merges, code alone",
             charts.lines(
                 "radius-pairs",
-                f"Pairs within the radius and wrong merges over the Hamming radius in bits. {at}",
+                f"Pairs within the radius and wrong merges by the code alone, over the Hamming radius in bits. {at}",
                 [
                     charts.Curve("pairs", x, columns["pairs"], "second"),
                     charts.Curve("wrong merges", x, columns["wrong_merges"], "failed", dashed=True),

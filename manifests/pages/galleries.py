@@ -76,12 +76,14 @@ def looks(run: Folder, sample_ids: set[str]) -> dict[str, Look]:
 
 
 def phash_distance(look: Look, keeper: Look) -> tuple[int, bool]:
-    """Bits between the perceptual hashes, and whether the mirrored picture was the nearer one."""
-    reference = imagehash.hex_to_hash(f"{keeper.phash:016x}")
-    straight, mirrored = (
-        int(imagehash.hex_to_hash(f"{value:016x}") - reference) for value in (look.phash, look.phash_mirror)
+    """Bits between the perceptual hashes, and whether one of the two had to be mirrored for it."""
+    this, mirrored, kept, kept_mirrored = (
+        imagehash.hex_to_hash(f"{value:016x}")
+        for value in (look.phash, look.phash_mirror, keeper.phash, keeper.phash_mirror)
     )
-    return min(straight, mirrored), mirrored < straight
+    straight = int(min(this - kept, mirrored - kept_mirrored))
+    crossed = int(min(this - kept_mirrored, mirrored - kept))
+    return min(straight, crossed), crossed < straight
 
 
 def picture_uri(thumb: bytes) -> str:

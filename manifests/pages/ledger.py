@@ -93,7 +93,7 @@ def steps(source: SourceCounts, deduplicated: bool) -> list[dict[str, Any]]:
     late = {reason: source.reasons.get(reason, 0) for reason in LATE_REASONS}
     losses = [
         ("Decoded", "failed", source.failed),
-        ("Passed the filters", "dropped", source.dropped - sum(late.values())),
+        ("Passed filters", "dropped", source.dropped - sum(late.values())),
     ]
     if deduplicated:
         losses.append(("Distinct bytes", "exact repeats", late[Reason.EXACT_REPEAT]))

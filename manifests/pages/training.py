@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import re
 from typing import Any
 
@@ -76,8 +77,8 @@ def _curve(metrics: list[dict[str, Any]], column: str, label: str, colour: str) 
     points = [(row["images_seen"], row[column]) for row in metrics if row.get(column) is not None]
     if not points:
         return None
-    pieces = np.array_split(np.array(points, np.float64), min(len(points), MOST_POINTS))
-    means = np.array([piece.mean(axis=0) for piece in pieces])
+    values, stretch = np.array(points, np.float64), math.ceil(len(points) / MOST_POINTS)
+    means = np.array([values[start : start + stretch].mean(axis=0) for start in range(0, len(values), stretch)])
     return charts.Curve(label, means[:, 0], means[:, 1], colour)
 
 

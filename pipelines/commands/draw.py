@@ -10,9 +10,9 @@ from rich.console import Console
 from manifests.store import Folder
 from pipelines.cluster import cores
 from pipelines.progress import Bar, Reporter
+from pipelines.sources.bedroom import Room
 from pipelines.sources.drawn import RoomSettings, draw_all, truth_table
 from pipelines.sources.lsun import write_lmdb
-from pipelines.sources.bedroom import Room
 
 TRUTH_FILE = "truth.parquet"
 app = typer.Typer(help="Draw pictures with known truth.", no_args_is_help=True)

@@ -14,6 +14,7 @@ Box = tuple[int, int, int, int]
 
 _SUPERSAMPLE = 2
 _NOISE_LEVELS = 2.2
+_SEEN_SHARE = 0.25  # a window of which less is seen, behind a wardrobe or a headboard, is none
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Room:
     """A drawn bedroom.
 
     image: uint8[size, size, 3], RGB
-    windows, bed: (left, top, width, height) in pixels, inside the picture; what stands before them is not cut out
+    windows, bed: (left, top, width, height) in pixels, inside the picture, of the whole thing: what stands before it is
+    not cut out. Windows that can hardly be seen are left out.
     """
 
     image: npt.NDArray[np.uint8]
@@ -57,18 +59,20 @@ def draw_room(seed: int, index: int, size_px: int = 96) -> Room:
     canvas = Canvas(side_px)
     _draw_shell(canvas, camera, palette, random)
     windows = _draw_windows(canvas, camera, palette, random, evening)
+    painted = [canvas.seen(mark) for mark in range(1, len(windows) + 1)]
     free = _picture_places(random, windows)
     for left, top, width, height in free:
         draw_picture(canvas, camera, (left, top, width, height), palette.accent, random)
     draw_extras(canvas, camera, palette.wood, palette.accent, random)
     bed_points, bed_left, bed_right = draw_bed(canvas, camera, palette.wood, palette.cloth, palette.sheet, random)
     glow = draw_lamp(canvas, camera, bed_left, bed_right, palette.wood, random, evening)
-    image = _lit(canvas.image, camera, random, evening, windows, glow)
+    visible = [w for i, w in enumerate(windows) if canvas.seen(i + 1) >= _SEEN_SHARE * max(1, painted[i])]
+    image = _lit(np.ascontiguousarray(canvas.image), camera, random, evening, windows, glow)
     small = np.asarray(cv2.resize(image, (size_px, size_px), interpolation=cv2.INTER_AREA), np.uint8)
     grain = random.integers(-256, 257, (size_px, size_px, 1), dtype=np.int16)
     noisy = small.astype(np.int16) + (grain * int(_NOISE_LEVELS * 2) >> 8)
     pixels = np.clip(noisy, 0, 255).astype(np.uint8)
-    boxes = [_box([camera.at(*corner) for corner in corners], size_px) for corners in windows]
+    boxes = [_box([camera.at(*corner) for corner in corners], size_px) for corners in visible]
     return Room(pixels, tuple(box for box in boxes if box is not None), _box(bed_points, size_px) or (0, 0, 1, 1))
 
 
@@ -94,11 +98,11 @@ def _palette(random: Generator) -> _Palette:
     return _Palette(
         wall=_colour(hue, tint, bright),
         side=_colour(hue, tint * 0.9, bright * random.uniform(0.72, 0.95)),
-        accent=_colour(other, random.uniform(0.25, 0.7), random.uniform(0.35, 0.9)),
+        accent=_colour(other, random.uniform(0.2, 0.55), random.uniform(0.35, 0.9)),
         ceiling=_colour(hue, tint * 0.2, random.uniform(0.85, 0.98)),
         floor=_colour(random.uniform(0.04, 0.12), random.uniform(0.1, 0.65), random.uniform(0.25, 0.85)),
         wood=_colour(random.uniform(0.04, 0.1), random.uniform(0.2, 0.75), wood_value),
-        cloth=_colour(other + random.uniform(-0.1, 0.1), random.uniform(0.08, 0.65), random.uniform(0.3, 0.9)),
+        cloth=_colour(other + random.uniform(-0.1, 0.1), random.uniform(0.05, 0.5), random.uniform(0.3, 0.9)),
         sheet=_colour(hue, random.uniform(0.0, 0.12), random.uniform(0.85, 1.0)),
     )
 
@@ -174,8 +178,10 @@ def _draw_windows(
             z1 = z0 + random.uniform(0.22, 0.34)
             rectangle = (z0, z1, top, bottom)
             corners = [(x, top, z0), (x, top, z1), (x, bottom, z1), (x, bottom, z0)]
-        _draw_window(canvas, camera, wall, rectangle, palette, random, evening)
         made.append(corners)
+        canvas.mark = len(made)
+        _draw_window(canvas, camera, wall, rectangle, palette, random, evening)
+        canvas.mark = 0
     return made
 
 

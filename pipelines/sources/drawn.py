@@ -13,9 +13,9 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from dedup.changes import CHANGES, apply_change
+from pipelines.sources.bedroom import Room, draw_room
 from pipelines.sources.lsun import lsun_key
 from pipelines.sources.record import PartRange, Record, SourceSettings
-from pipelines.sources.bedroom import Room, draw_room
 
 _BOX = pa.struct([(side, pa.int32()) for side in ("left", "top", "width", "height")])
 

@@ -13,17 +13,27 @@ _SHIFT = 4  # coordinates are given to OpenCV in sixteenths of a pixel
 
 
 class Canvas:
-    """A square RGB picture that is painted back to front."""
+    """A square RGB picture that is painted back to front; a fourth channel keeps the mark of what is seen where."""
 
     def __init__(self, side_px: int) -> None:
-        self.image: npt.NDArray[np.uint8] = np.zeros((side_px, side_px, 3), np.uint8)
+        self._painted: npt.NDArray[np.uint8] = np.zeros((side_px, side_px, 4), np.uint8)
+        self.mark = 0
+
+    @property
+    def image(self) -> npt.NDArray[np.uint8]:
+        """The picture, uint8[side, side, 3], a view."""
+        return self._painted[..., :3]
+
+    def seen(self, mark: int) -> int:
+        """How many pixels show what was painted under a mark."""
+        return int(np.count_nonzero(self._painted[..., 3] == mark))
 
     def polygon(self, pixels: list[tuple[float, float]], colour: Colour) -> None:
         """Fill a polygon given in pixels."""
         limit = 1 << 12  # far outside points would overflow OpenCV's fixed-point arithmetic
         clipped = np.clip(np.asarray(pixels), -limit, limit)
         points = np.rint(clipped * (1 << _SHIFT)).astype(np.int32)
-        cv2.fillConvexPoly(self.image, points, colour, cv2.LINE_8, _SHIFT)
+        cv2.fillConvexPoly(self._painted, points, (*colour, self.mark), cv2.LINE_8, _SHIFT)
 
     def fill(self, camera: Camera, points: list[Point], colour: Colour) -> None:
         """Fill a polygon given by places in the room."""
@@ -33,7 +43,7 @@ class Canvas:
         """Fill an ellipse given in pixels and degrees."""
         at = (round(centre[0] * (1 << _SHIFT)), round(centre[1] * (1 << _SHIFT)))
         size = (max(1, round(axes[0] * (1 << _SHIFT))), max(1, round(axes[1] * (1 << _SHIFT))))
-        cv2.ellipse(self.image, at, size, angle, 0, 360, colour, -1, cv2.LINE_8, _SHIFT)
+        cv2.ellipse(self._painted, at, size, angle, 0, 360, (*colour, self.mark), -1, cv2.LINE_8, _SHIFT)
 
 
 def shade(colour: Colour, factor: float) -> Colour:
@@ -64,7 +74,7 @@ def draw_bed(
     canvas.fill(  # its shadow on the floor
         camera,
         [(left - 0.04, 1, 0), (right + 0.04, 1, 0), (right + 0.05, 1, length + 0.03), (left - 0.05, 1, length + 0.03)],
-        shade(wood, 0.35),
+        shade(wood, 0.5),
     )
     draw_block(canvas, camera, (left - 0.02, head, 0), (right + 0.02, 1, 0.03), wood)
     if random.random() < 0.5:  # an upholstered headboard

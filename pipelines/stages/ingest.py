@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dedup.changes import CHANGES
+from dedup.changes import CHANGES, SMALLEST_PX
 from manifests import images, perceptual
 from manifests.schema import PLANTS, SAMPLES, THUMB_PX, Reason, record_id, sample_id, status_of
 from manifests.store import Folder
@@ -194,7 +194,7 @@ def look(source: str, record: Record, settings: IngestSettings, planting: Planti
         "image": images.encode_image(crop, settings.image_format, settings.jpeg_quality),
     }
     plants = []
-    if planting.chosen(row["sample_id"]):
+    if planting.chosen(row["sample_id"]) and min(image.shape[:2]) >= SMALLEST_PX:
         plants = [(name, *perceptual.thumbs(change(image))) for name, change in CHANGES.items()]
     return Looked(row, plants)
 

@@ -1,0 +1,326 @@
+"""Groups and the manifest against brute force, and the same bytes however the records were cut into parts.
+
+The stage's own functions are called in this process, on parts that are written here.
+"""
+
+import hashlib
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from manifests.schema import (
+    CODES,
+    FAILED_REASONS,
+    GROUPS,
+    LEDGER,
+    MANIFEST,
+    PLANTS,
+    SAMPLES,
+    Reason,
+    Status,
+    record_id,
+    sample_id,
+    status_of,
+)
+from manifests.store import Folder
+from pipelines.recipe import DeduplicateSettings
+from pipelines.sources.drawn import TRUTH
+from pipelines.sources.lsun import LsunSource
+from pipelines.stages import deduplicate
+from pipelines.stages.context import part_name, plants_name
+from pipelines.stages.encode import PLANT_CODES
+
+Row = dict[str, Any]
+SETTINGS = DeduplicateSettings()
+RADIUS, PHASH_MAX = SETTINGS.verdict.radius, SETTINGS.verdict.phash_max or 0
+CHANGES = ("blur", "mirror")
+
+
+def hexed(*of: object) -> str:
+    return hashlib.sha256(repr(of).encode()).hexdigest()
+
+
+def flipped(value: int, bits: int, width: int, rng: np.random.Generator) -> int:
+    for bit in rng.choice(width, size=bits, replace=False).tolist():
+        value ^= 1 << bit
+    return value
+
+
+def drawn_records(seed: int, count: int = 90) -> list[Row]:
+    """Records of a few pictures: copies near and far of each, exact repeats, flat ones, and some that were not kept."""
+    rng = np.random.default_rng(seed)
+    rows: list[Row] = []
+    for number in range(count):
+        key = f"{number:03d}"
+        row: Row = dict.fromkeys(SAMPLES.names) | {"source": "rooms", "source_key": key}
+        row |= {"record_id": record_id("rooms", key), "status": "kept"}
+        kept = [r for r in rows if r["status"] == "kept"]
+        chance = rng.random()
+        if chance < 0.15:
+            reason = list(Reason)[int(rng.integers(len(Reason) - 2))]
+            row |= {"reason": reason.value, "status": status_of(reason).value, "detail": "as ingest said"}
+            if reason not in (Reason.EMPTY, Reason.UNREADABLE):
+                row["sample_id"] = sample_id(hexed(seed, number))
+        elif chance < 0.3 and kept:
+            origin = kept[int(rng.integers(len(kept)))]
+            row |= {n: v for n, v in origin.items() if n not in ("record_id", "source_key")}
+        else:
+            row |= {"sample_id": sample_id(hexed(seed, number)), "flat": bool(rng.random() < 0.1)}
+            if chance < 0.75 and kept:
+                origin = kept[int(rng.integers(len(kept)))]
+                code = flipped(origin["code"], int(rng.integers(0, RADIUS + 3)), 128, rng)
+                looks = [origin["phash"], origin["phash_mirror"]][:: int(rng.choice([1, -1]))]
+                looks = [flipped(look, int(rng.integers(0, PHASH_MAX + 2)), 64, rng) for look in looks]
+            else:
+                code = int.from_bytes(rng.bytes(16), "big")
+                looks = [int.from_bytes(rng.bytes(8), "big") for _ in range(2)]
+            row |= {"code": code, "phash": looks[0], "phash_mirror": looks[1]}
+            # Few values each, so that keepers are decided by bytes and by ids too.
+            row |= {"width": int(rng.choice([64, 128])), "height": int(rng.choice([64, 128]))}
+            row |= {"size_bytes": int(rng.choice([1000, 2000])), "image": b"pixels"}
+        rows.append(row)
+    return rows
+
+
+def plants_of(records: list[Row], seed: int) -> list[Row]:
+    """Two changes of every fourth sample, alike however often the sample occurs."""
+    plants = []
+    for row in records:
+        if row["status"] == "kept" and int(row["sample_id"], 16) % 4 == 0:
+            for change in CHANGES:
+                rng = np.random.default_rng([seed, int(row["sample_id"][:8], 16), len(change)])
+                plant = {"sample_id": row["sample_id"], "change": change, "flat": False}
+                plant["code"] = flipped(row["code"], int(rng.integers(0, RADIUS + 5)), 128, rng)
+                plants.append(plant | {"phash": row["phash"], "phash_mirror": row["phash_mirror"]})
+    return plants
+
+
+def write_parts(run: Folder, parts: list[list[Row]], seed: int = 0) -> list[int]:
+    """What ingest and encode would have left of these records; the numbers of the parts."""
+    samples, codes = run.child("samples"), run.child("codes")
+    for number, rows in enumerate(parts):
+        kept = [_coded(row) for row in rows if row["status"] == "kept"]
+        plants = plants_of(rows, seed)
+        samples.write_table(part_name(number), _table(rows, SAMPLES))
+        samples.write_table(plants_name(number), _table(plants, PLANTS))
+        codes.write_table(part_name(number), _table(kept, CODES))
+        codes.write_table(plants_name(number), _table([_coded(plant) for plant in plants], PLANT_CODES))
+    return list(range(len(parts)))
+
+
+def _coded(row: Row) -> Row:
+    # Bit b stands in byte b // 8, at place b % 8: as a little-endian whole number.
+    return row | {"code": row["code"].to_bytes(16, "little")}
+
+
+def _table(rows: list[Row], schema: pa.Schema) -> pa.Table:
+    return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
+
+
+def cut(records: list[Row], part_images: int) -> list[list[Row]]:
+    return [records[start : start + part_images] for start in range(0, len(records), part_images)]
+
+
+def same(one: Row, other: Row) -> bool:
+    """The verdict, said as plainly as can be."""
+    if one["flat"] or other["flat"] or (one["code"] ^ other["code"]).bit_count() > RADIUS:
+        return False
+    looks = [(a[x] ^ b[y]).bit_count() for a, b in ((one, other),) for x in _LOOKS for y in _LOOKS]
+    return bool(min(looks) <= PHASH_MAX)
+
+
+_LOOKS = ("phash", "phash_mirror")
+
+
+def expected_manifest(records: list[Row]) -> list[Row]:
+    """The manifest by brute force: all pairs, one at a time."""
+    kept: dict[str, Row] = {}
+    lowest: dict[str, str] = {}
+    for row in records:
+        if row["status"] == "kept":
+            kept[row["sample_id"]] = row
+            lowest[row["sample_id"]] = min(lowest.get(row["sample_id"], "g"), row["record_id"])
+    group_of = {sample: {sample} for sample in kept}
+    for one in kept:
+        for other in kept:
+            if one < other and same(kept[one], kept[other]) and group_of[one] is not group_of[other]:
+                group_of[one] |= group_of[other]
+                for member in group_of[other]:
+                    group_of[member] = group_of[one]
+    rows = []
+    for record in records:
+        row = {name: record.get(name) for name in LEDGER.names} | dict.fromkeys(("group_id", "keeper_id", "distance"))
+        if record["status"] == "kept":
+            sample, group = record["sample_id"], group_of[record["sample_id"]]
+            keeper = min(group, key=lambda m: (-kept[m]["width"] * kept[m]["height"], -kept[m]["size_bytes"], m))
+            if len(group) > 1:
+                row["group_id"] = min(group)
+            repeat, near = record["record_id"] != lowest[sample], keeper != sample
+            if repeat or near:
+                distance = (kept[sample]["code"] ^ kept[keeper]["code"]).bit_count()
+                reason = Reason.EXACT_REPEAT if repeat else Reason.NEAR_DUPLICATE
+                row |= {"status": "dropped", "reason": reason, "keeper_id": keeper, "distance": distance}
+        rows.append(row)
+    return sorted(rows, key=lambda r: str(r["record_id"]))
+
+
+def deduplicated(run: Folder, parts: list[list[Row]], *sources: LsunSource) -> tuple[Row, Row, list[Row]]:
+    """The stage's counts, quality.json and the manifest's rows."""
+    numbers = write_parts(run, parts)
+    counts = deduplicate.write_groups(run, sources, SETTINGS, numbers)
+    deduplicate.write_manifest(run, numbers)
+    manifest = run.read_table("manifest.parquet")
+    assert manifest.schema == MANIFEST
+    return counts, run.child("groups").read_json("quality.json"), manifest.to_pylist()
+
+
+@settings(max_examples=12)
+@given(seed=st.integers(0, 1 << 32))
+def test_the_manifest_is_that_of_brute_force(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+    records = drawn_records(seed)
+    run = Folder(tmp_path_factory.mktemp("run"))
+    counts, quality, manifest = deduplicated(run, cut(records, 25))
+    expected = expected_manifest(records)
+    assert manifest == expected
+    # Every record is there once, and what became of it adds up.
+    assert sorted(row["record_id"] for row in manifest) == sorted(row["record_id"] for row in records)
+    for row in manifest:
+        assert row["status"] == status_of(Reason(row["reason"]) if row["reason"] else None)
+    groups: dict[str, set[str]] = defaultdict(set)
+    for row in manifest:
+        if row["group_id"]:
+            groups[row["group_id"]].add(row["sample_id"])
+    samples = {row["sample_id"] for row in records if row["status"] == "kept"}
+    kept = [row for row in manifest if row["status"] == Status.KEPT]
+    assert len(kept) == len(samples) - sum(len(group) - 1 for group in groups.values())
+    assert counts == {
+        "samples": len(samples),
+        "groups": len(groups),
+        "removed": len(samples) - len(kept),
+        "largest_group": max(map(len, groups.values()), default=1),
+    }
+    assert counts.items() <= quality.items()
+
+
+@settings(max_examples=8)
+@given(seed=st.integers(0, 1 << 32), data=st.data())
+def test_cuts_and_order_of_parts_do_not_show(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, data: st.DataObject
+) -> None:
+    records = drawn_records(seed, 40)
+    shuffled = data.draw(st.permutations(records))
+    cuts = [cut(records, 100), cut(shuffled, data.draw(st.integers(1, 39)))]
+    runs = [Folder(tmp_path_factory.mktemp("run")) for _ in cuts]
+    for run, parts in zip(runs, cuts, strict=True):
+        deduplicated(run, parts)
+    for folder, name in (("", "manifest.parquet"), ("groups", "groups.parquet"), ("groups", "quality.json")):
+        one, other = ((run.child(folder) if folder else run).read_bytes(name) for run in runs)
+        assert one == other, name
+
+
+def test_groups_list_their_members_keeper_first(tmp_path: Path) -> None:
+    run, records = Folder(tmp_path), drawn_records(5)
+    deduplicated(run, cut(records, 30))
+    table = run.child("groups").read_table("groups.parquet")
+    assert table.schema == GROUPS
+    rows = table.to_pylist()
+    members = {row["sample_id"] for row in expected_manifest(records) if row["group_id"]}
+    assert len(rows) == len(members) > 5
+    assert {row["sample_id"] for row in rows} == members
+    assert [row["group_id"] for row in rows] == sorted(row["group_id"] for row in rows)
+    for before, row in zip([None, *rows], rows, strict=False):
+        first = before is None or before["group_id"] != row["group_id"]
+        assert (row["sample_id"] == row["keeper_id"]) == first
+        assert row["reason"] == (None if first else Reason.NEAR_DUPLICATE)
+        assert row["distance"] == 0 or not first
+
+
+def test_decisions_stand_in_the_order_of_their_part(tmp_path: Path) -> None:
+    run, records = Folder(tmp_path), drawn_records(6)
+    parts = cut(records, 17)
+    _, _, manifest = deduplicated(run, parts)
+    of = {row["record_id"]: row for row in manifest}
+    for number, rows in enumerate(parts):
+        decided = run.child("groups").read_table(part_name(number)).to_pylist()
+        assert decided == [{name: of[row["record_id"]][name] for name in decided[0]} for row in rows]
+
+
+def test_a_manifest_sorted_range_by_range_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = drawn_records(7)
+    whole = deduplicated(Folder(tmp_path / "whole"), cut(records, 40))[2]
+    monkeypatch.setattr(deduplicate, "_MANIFEST_ROWS", 4)  # 23 ranges
+    assert deduplicated(Folder(tmp_path / "ranges"), cut(records, 40))[2] == whole
+
+
+def test_planted_recall_is_that_of_brute_force(tmp_path: Path) -> None:
+    run, records = Folder(tmp_path), drawn_records(8, 150)
+    _, quality, _ = deduplicated(run, cut(records, 50))
+    kept = {row["sample_id"]: row for row in records if row["status"] == "kept"}
+    plants = {(p["sample_id"], p["change"]): p for p in plants_of(records, 0)}
+    assert len(plants_of(records, 0)) > len(plants), "a repeat in another part plants again, and must not count"
+    assert quality["plants"]["sources"] == len({sample for sample, _ in plants})
+    for change in CHANGES:
+        own = [(plant, kept[sample]) for (sample, of), plant in plants.items() if of == change]
+        figures = quality["plants"]["by_change"][change]
+        assert figures["planted"] == len(own)
+        assert figures["recall"] == pytest.approx(sum(same(*pair) for pair in own) / len(own))
+        equal = sum(plant["code"] == source["code"] and not source["flat"] for plant, source in own)
+        assert figures["recall_equal"] == pytest.approx(equal / len(own))
+    assert quality["truth"] is None
+
+
+def test_known_near_duplicates_are_counted(tmp_path: Path) -> None:
+    run, records = Folder(tmp_path / "run"), drawn_records(9)
+    kept = [row for row in records if row["status"] == "kept"]
+    failed = next(row for row in records if row["reason"] in {reason.value for reason in FAILED_REASONS})
+    repeats = [row for row in kept if row["sample_id"] == next(_repeated(kept))]
+    # Each says that it was made of the first; of the failed one nothing can be said, and a repeat needs no hash.
+    origin = repeats[0]
+    known = {row["source_key"]: origin["source_key"] for row in [*kept[-20:], failed, repeats[1]]}
+    known.pop(origin["source_key"], None)
+    truth = [
+        {"source_key": row["source_key"], "origin_key": known.get(row["source_key"]), "change": None, "windows": None}
+        for row in records
+    ]
+    Folder(tmp_path).write_table("truth.parquet", _table(truth, TRUTH))
+    source = LsunSource(kind="lsun", name="rooms", path="/not/opened", truth=str(tmp_path / "truth.parquet"))
+    _, quality, manifest = deduplicated(run, cut(records, 40), source)
+    group = {row["sample_id"]: row["group_id"] or row["sample_id"] for row in manifest if row["sample_id"]}
+    by_key = {row["source_key"]: row for row in kept}
+    variants = {by_key[key]["sample_id"] for key in known if key in by_key} - {origin["sample_id"]}
+    found = sum(group[variant] == group[origin["sample_id"]] for variant in variants)
+    assert quality["truth"]["variants"] == len(variants)
+    assert quality["truth"]["found"] == found
+    assert quality["truth"]["removed"] == quality["removed"]
+
+
+def _repeated(rows: list[Row]) -> Any:
+    seen: set[str] = set()
+    for row in rows:
+        if row["sample_id"] in seen:
+            yield row["sample_id"]
+        seen.add(row["sample_id"])
+
+
+def test_nothing_kept_is_no_error_yet(tmp_path: Path) -> None:
+    records = [row for row in drawn_records(10) if row["status"] != "kept"]
+    counts, quality, manifest = deduplicated(Folder(tmp_path), cut(records, 5))
+    assert counts == {"samples": 0, "groups": 0, "removed": 0, "largest_group": 0}
+    assert quality["plants"]["recall"] is None
+    assert manifest == expected_manifest(records)
+
+
+def test_codes_of_other_samples_are_refused(tmp_path: Path) -> None:
+    run, records = Folder(tmp_path), drawn_records(11)
+    numbers = write_parts(run, cut(records, 30))
+    codes = run.child("codes")
+    codes.write_table(part_name(1), codes.read_table(part_name(0)))
+    with pytest.raises(ValueError, match="codes of part 1 don't belong to its samples; run with --redo encode"):
+        deduplicate.write_groups(run, (), SETTINGS, numbers)
+    assert run.child("groups").names() == []
