@@ -2,16 +2,18 @@
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import yaml
-from odd_images import file_of
 from test_run import digests, recipe_of
 
 from manifests.schema import Reason
@@ -60,8 +62,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     random = np.random.default_rng(0)
     (folder / "photos").mkdir()
     for number in range(40):
-        image = np.kron(random.integers(0, 256, (6, 6, 3)), np.ones((16, 16, 1))).astype(np.uint8)
-        (folder / "photos" / f"{number}.png").write_bytes(file_of(image, "png"))
+        (folder / "photos" / f"{number}.png").write_bytes(png_of_blocks(random))
     made = recipe_of(folder / "photos", workers=2, part_images=20, train_cpus=1)
     values = made.model_dump(mode="json")
     values["sources"][0]["images"] = 300
@@ -145,14 +146,10 @@ def test_an_image_that_crashes_the_decoder_is_named_and_costs_no_other(tmp_path:
     photos.mkdir()
     random = np.random.default_rng(1)
     for number in range(30):
-        image = np.kron(random.integers(0, 256, (6, 6, 3)), np.ones((16, 16, 1))).astype(np.uint8)
-        data = file_of(image, "png")
+        data = png_of_blocks(random)
         if number == 13:
             # A text chunk in front of the end keeps the file a good PNG.
             chunk = b"tEXt" + b"kills the decoder\0x"
-            import struct
-            import zlib
-
             data = (
                 data[:-12]
                 + struct.pack(">I", len(chunk) - 4)

@@ -1,5 +1,6 @@
 """Whole runs on a real embedded Ray: the same bytes however the work is cut, and stock readers can read them."""
 
+import gc
 import hashlib
 import io
 import json
@@ -149,6 +150,8 @@ def images_by_key(run: Folder) -> dict[str, npt.NDArray[np.uint8]]:
     return found
 
 
+# webdataset leaves closing its tars to the garbage collector, which is asked for here.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_webdataset_reads_the_shards(run: Folder, images_by_key: dict[str, npt.NDArray[np.uint8]]) -> None:
     tars = [run.child("shards").path(n) for n in run.child("shards").names() if n.endswith(".tar")]
     samples = list(webdataset.WebDataset(tars, shardshuffle=False))
@@ -157,6 +160,8 @@ def test_webdataset_reads_the_shards(run: Folder, images_by_key: dict[str, npt.N
     for sample in samples:
         np.testing.assert_array_equal(_pixels(sample["png"]), images_by_key[sample["__key__"]])
         assert json.load(io.BytesIO(sample["json"]))["record_id"]
+    del samples, sample
+    gc.collect()
 
 
 def test_ray_data_reads_the_shards(run: Folder, images_by_key: dict[str, npt.NDArray[np.uint8]]) -> None:

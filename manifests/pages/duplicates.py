@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from manifests import charts
 from manifests.pages.galleries import Look, Member, borderline, largest_groups, looks, phash_distance
@@ -72,7 +73,7 @@ def _changes(quality: dict[str, Any]) -> dict[str, Any] | None:
     return {"rows": rows, "chart": chart}
 
 
-def _curves(quality: dict[str, Any]) -> list[tuple[str, charts.Markup]]:
+def _curves(quality: dict[str, Any]) -> list[tuple[str, Markup]]:
     """Recall, and pairs and wrong merges, over the Hamming radius."""
     points = quality.get("curve") or []
     if not points:

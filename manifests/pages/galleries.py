@@ -8,11 +8,16 @@ import imagehash
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from PIL import Image
 
 from manifests.audit import texts
 from manifests.schema import THUMB_PX
 from manifests.store import Folder
+
+
+COLUMNS = ["sample_id", "source_key", "width", "height", "whole_thumb", "phash", "phash_mirror"]
+BATCH_ROWS = 1024  # that are in memory with their thumbs
 
 
 class Member(NamedTuple):
@@ -64,14 +69,20 @@ def looks(run: Folder, sample_ids: set[str]) -> dict[str, Look]:
         here = pc.is_in(samples.read_table(name, ["sample_id"]).column(0), wanted)
         if not pc.any(here).as_py():
             continue
-        columns = ["sample_id", "source_key", "width", "height", "whole_thumb", "phash", "phash_mirror"]
-        rows = samples.read_table(name, columns).filter(here)
-        keys = texts(rows["source_key"])
-        for row, key in zip(rows.drop_columns(["source_key"]).to_pylist(), keys, strict=True):
-            if row["whole_thumb"] is not None and row["sample_id"] not in found:
-                picture = picture_uri(row["whole_thumb"])
-                hashes = (row["phash"] or 0, row["phash_mirror"] or 0)
-                found[row["sample_id"]] = Look(key, row["width"], row["height"], picture, *hashes)
+        with samples.open_input(name) as file:
+            for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS, columns=COLUMNS):
+                rows = pa.table(batch).filter(pc.is_in(batch.column("sample_id"), wanted))
+                found = _looks(rows) | found
+    return found
+
+
+def _looks(rows: pa.Table) -> dict[str, Look]:
+    found = {}
+    keys = texts(rows["source_key"])
+    for row, key in zip(rows.drop_columns(["source_key"]).to_pylist(), keys, strict=True):
+        if row["whole_thumb"] is not None:
+            hashes = (row["phash"] or 0, row["phash_mirror"] or 0)
+            found[row["sample_id"]] = Look(key, row["width"], row["height"], picture_uri(row["whole_thumb"]), *hashes)
     return found
 
 

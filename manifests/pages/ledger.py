@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from markupsafe import Markup
 
 from manifests import charts
 from manifests.audit import (
@@ -91,15 +92,12 @@ def funnel(run: Folder, shards: dict[str, Any] | None) -> dict[str, Any] | None:
 def steps(source: SourceCounts, deduplicated: bool) -> list[dict[str, Any]]:
     """The steps that a source's records pass, in order: name, how many are left as a share of all, how many went."""
     late = {reason: source.reasons.get(reason, 0) for reason in LATE_REASONS}
-    losses = [
-        ("Decoded", "failed", source.failed),
-        ("Passed filters", "dropped", source.dropped - sum(late.values())),
-    ]
+    losses = [("Decoded", "failed", source.failed), ("Passed filters", "dropped", source.dropped - sum(late.values()))]
     if deduplicated:
         losses.append(("Distinct bytes", "exact repeats", late[Reason.EXACT_REPEAT]))
         losses.append(("Distinct pictures", "near-duplicates", late[Reason.NEAR_DUPLICATE]))
     left = source.read
-    rows = [{"name": "Read", "left": left, "lost": 0, "why": ""}]
+    rows: list[dict[str, Any]] = [{"name": "Read", "left": left, "lost": 0, "why": ""}]
     for name, why, lost in losses:
         left -= lost
         rows.append({"name": name, "left": left, "lost": lost, "why": why})
@@ -123,8 +121,11 @@ def measures(run: Folder) -> dict[str, Any] | None:
     brightness, sharpness = _floats(decoded, "mean"), _floats(decoded, "sharpness")
     with np.errstate(divide="ignore", invalid="ignore"):
         aspect = width / height
+    side = np.minimum(width, height)
+    # All of the range: what is dropped for being small lies at its very end.
+    sides = (float(side.min()), float(side.max()))
     found = [
-        ("resolution", "Resolution", "shorter side, px", 0, distribution(np.minimum(width, height), status), False),
+        ("resolution", "Resolution", "shorter side, px", 0, distribution(side, status, True, sides), True),
         ("aspect", "Aspect ratio", "width : height", 2, distribution(aspect, status, True, (1 / 3, 3)), True),
         ("sharpness", "Sharpness", "variance of the Laplacian", 0, distribution(sharpness, status, True), True),
         (
@@ -158,7 +159,7 @@ def measures(run: Folder) -> dict[str, Any] | None:
 
 def _histogram(
     name: str, title: str, unit: str, held: Distribution, log: bool, ticks: dict[float, str] | None
-) -> charts.Markup:
+) -> Markup:
     medians = "; ".join(
         f"{status}: {held.numbers[status]:,} images, median {held.quantiles[status][1]:,.4g}" for status in held.shares
     )

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from manifests import charts
 from manifests.store import Folder
@@ -54,7 +55,7 @@ def _metrics(folder: Folder) -> list[dict[str, Any]]:
     return [rows[update] for update in sorted(rows)]
 
 
-def _curves(metrics: list[dict[str, Any]]) -> list[tuple[str, charts.Markup]]:
+def _curves(metrics: list[dict[str, Any]]) -> list[tuple[str, Markup]]:
     cards = []
     for name, title, columns, limits in (
         ("losses", "Losses", {"loss_d": ("D", "kept"), "loss_g": ("G", "second")}, None),

@@ -1,0 +1,326 @@
+"""The audit: counts against brute force, galleries, and a page that is whole, honest, safe and the same every time."""
+
+import itertools
+import re
+import shutil
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from run_fixture import LONG_KEY, MARKUP_KEY, RECORDS, build_run
+
+from manifests import audit, charts
+from manifests.pages import number, percent, printable, render, training, write_report
+from manifests.pages.galleries import Look, borderline, largest_groups, looks, phash_distance
+from manifests.schema import GROUPS, LEDGER, MANIFEST, SAMPLES, Reason, Status, record_id, status_of
+from manifests.store import Folder
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """The page's tags with their attributes, in order, and its text; tags must close in the order they opened."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(html)
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open[-1:] != ["style"]:
+            self.text += data
+
+    def all(self, attribute: str) -> list[str]:
+        return [attributes[attribute] for _, attributes in self.tags if attribute in attributes]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    run = Folder(tmp_path_factory.mktemp("audit") / "whole")
+    build_run(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def html(whole: Folder) -> str:
+    return render(whole)
+
+
+def ledger_of(rows: list[tuple[str, str, str | None]]) -> pa.Table:
+    return pa.table([pa.array(c, pa.string()) for c in zip(*rows, strict=True)], ["source", "status", "reason"])
+
+
+def write_ledger(run: Folder, rows: list[tuple[str, Reason | None]]) -> None:
+    """An ingested run of one part, with these keys and reasons."""
+    records = [
+        {"record_id": record_id("s", key), "source": "s", "source_key": key, "status": status_of(reason)}
+        | {"reason": reason, "width": 10, "height": 20, "mean": 1.0, "sharpness": 5.0}
+        for key, reason in rows
+    ]
+    run.child("samples").write_table("part-00000.parquet", pa.Table.from_pylist(records, SAMPLES))
+
+
+sources = st.sampled_from(["a", "b"])
+reasons = st.one_of(st.none(), st.sampled_from(list(Reason)))
+
+
+@given(st.lists(st.tuples(sources, reasons), min_size=1, max_size=60))
+def test_counts_are_those_of_counting_one_by_one(rows: list[tuple[str, Reason | None]]) -> None:
+    found = audit.counts(ledger_of([(source, status_of(reason), reason) for source, reason in rows]))
+    assert [count.source for count in found] == sorted({source for source, _ in rows})
+    for count in found:
+        own = [reason for source, reason in rows if source == count.source]
+        statuses = Counter(status_of(reason) for reason in own)
+        assert (count.kept, count.dropped, count.failed) == tuple(statuses[s] for s in Status)
+        assert count.read == len(own)
+        assert count.reasons == Counter(reason for reason in own if reason)
+        assert count.reconciles
+    assert audit.total(found).read == len(rows)
+
+
+def test_a_row_of_no_known_status_does_not_reconcile() -> None:
+    (found,) = audit.counts(ledger_of([("a", "kept", None), ("a", "lost", None), ("a", "failed", "corrupt")]))
+    assert (found.read, found.kept, found.dropped, found.failed) == (3, 1, 0, 1)
+    assert not found.reconciles
+
+
+def test_a_status_that_contradicts_its_reason_is_counted() -> None:
+    rows = [("a", "kept", None), ("a", "kept", "aspect"), ("a", "failed", "aspect"), ("a", "dropped", None)]
+    assert audit.contradictions(ledger_of(rows)) == 3
+
+
+def test_shares_of_a_distribution_sum_to_one_and_hold_what_lies_beyond() -> None:
+    status = pa.chunked_array([["kept"] * 4 + ["dropped"] * 2 + ["failed"]])
+    values = np.array([1.0, 50.0, 50.0, 900.0, 50.0, np.nan, 50.0])
+    found = audit.distribution(values, status, limits=(0.0, 100.0))
+    assert found is not None
+    assert found.numbers == {"kept": 4, "dropped": 1}
+    assert found.shares["kept"].sum() == found.shares["dropped"].sum() == 1
+    assert found.shares["kept"][-1] == found.shares["kept"][0] == 0.25
+    assert found.quantiles["kept"][1] == 50
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_a_measure_that_all_share_is_one_bar_within_the_axis(log: bool) -> None:
+    found = audit.distribution(np.full(3, 96.0), pa.chunked_array([["kept"] * 3]), log=log)
+    assert found is not None
+    assert found.edges[0] < 96 < found.edges[-1]
+    assert np.count_nonzero(found.shares["kept"]) == 1
+
+
+def test_nothing_measured_is_no_distribution() -> None:
+    assert audit.distribution(np.array([np.nan]), pa.chunked_array([["failed"]])) is None
+
+
+def test_reasons_name_their_first_record_and_come_most_frequent_first(tmp_path: Path) -> None:
+    run = Folder(tmp_path)
+    rows = [("k", None), ("b", Reason.ASPECT), ("c", Reason.CORRUPT), ("d", Reason.CORRUPT)]
+    write_ledger(run, rows)
+    found = [(row.reason, row.status, row.count, row.share, row.example_key) for row in audit.reasons(run)]
+    assert found == [("corrupt", "failed", 2, 0.5, "c"), ("aspect", "dropped", 1, 0.25, "b")]
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), min_size=4, max_size=4))
+def test_phash_distance_is_the_fewest_differing_bits_of_both_orientations(hashes: list[int]) -> None:
+    a, a_mirror, b, b_mirror = hashes
+    look, keeper = (Look("", 1, 1, "", one, other) for one, other in ((a, a_mirror), (b, b_mirror)))
+    straight = min((a ^ b).bit_count(), (a_mirror ^ b_mirror).bit_count())
+    crossed = min((a ^ b_mirror).bit_count(), (a_mirror ^ b).bit_count())
+    assert phash_distance(look, keeper) == (min(straight, crossed), crossed < straight)
+
+
+def test_galleries_show_the_largest_groups_keeper_first_and_the_furthest_members() -> None:
+    rows = [("a", "k", 0), ("k", "k", 0), ("c", "k", 9), ("x", "x", 0), ("y", "x", 14), ("b", "k", 3)]
+    table = pa.Table.from_pylist(
+        [{"sample_id": i, "group_id": f"g{keeper}", "keeper_id": keeper, "distance": d} for i, keeper, d in rows],
+        GROUPS,
+    )
+    groups = largest_groups(table, limit=1, members=3)
+    assert [(size, [member.sample_id for member in members]) for size, members in groups] == [(4, ["k", "a", "b"])]
+    assert [(member.sample_id, member.distance) for member in borderline(table, 3)] == [("y", 14), ("c", 9), ("b", 3)]
+
+
+def test_looks_are_found_in_whatever_part_holds_them(whole: Folder) -> None:
+    parts = [part.column(0).drop_null() for part in whole.child("samples").read_tables("part-", ["sample_id"])]
+    wanted = {parts[0][0].as_py(), parts[-1][0].as_py()}
+    found = looks(whole, {*wanted, "no such sample"})
+    assert set(found) == wanted
+    assert all(look.picture.startswith("data:image/png;base64,") for look in found.values())
+
+
+def test_the_page_is_one_file_without_scripts_or_outside_references(html: str) -> None:
+    page = Page(html)
+    references = page.all("src") + page.all("href") + page.all("xlink:href")
+    assert references
+    assert all(reference.startswith(("data:image/", "#")) for reference in references)
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
+    assert "http:" not in html
+    assert "https:" not in html
+    assert "@import" not in html
+    assert set(re.findall(r"url\((.)", html)) <= {"#"}
+
+
+def test_the_page_can_be_read_by_those_who_do_not_see_it(html: str) -> None:
+    page = Page(html)
+    headings = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
+    assert headings[0] == 1
+    assert headings.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(headings))
+    assert all(attributes.get("alt") for tag, attributes in page.tags if tag == "img")
+    assert all(attributes.get("aria-label") for tag, attributes in page.tags if tag == "svg")
+    ids = page.all("id")
+    assert len(ids) == len(set(ids))
+    targets = [href[1:] for href in page.all("href") + page.all("xlink:href") if href.startswith("#")]
+    assert set(targets + page.all("aria-labelledby") + re.findall(r"url\(#([^)]+)\)", html)) <= set(ids)
+
+
+def test_the_page_says_what_the_run_holds(whole: Folder, html: str) -> None:
+    total = audit.total(audit.counts(audit.read_ledger(whole, ["source", "status", "reason"])))
+    assert total.read == sum(RECORDS.values())
+    text = " ".join(Page(html).text.split())
+    assert f"Every count reconciles: {total.read} read = {total.kept} kept + {total.dropped} dropped" in text
+    for title in ("Funnel", "Reasons", "Measures", "Near-duplicates", "Shards", "Training", "Latent walk"):
+        assert f"{title}</h2>" in html
+    assert "This run is not finished" not in text
+    places = [text.index(f"{seen} images seen, batch statistics") for seen in ("12,800", "25,600", "64,000")]
+    assert places == sorted(places)
+    for reason in Reason:
+        assert reason.replace("_", " ") in text
+
+
+@pytest.mark.parametrize(
+    ("until", "present", "absent"),
+    [
+        ("ingest", ["Funnel", "Reasons"], ["Near-duplicates", "Shards", "Training", "Latent walk"]),
+        ("shard", ["Funnel", "Near-duplicates", "Shards"], ["Training", "Latent walk"]),
+    ],
+)
+def test_an_unfinished_run_shows_what_is_there_and_says_what_is_not(
+    tmp_path: Path, until: str, present: list[str], absent: list[str]
+) -> None:
+    build_run(Folder(tmp_path), until)
+    page = render(Folder(tmp_path))
+    assert "train</code> is not done" in page
+    assert f"{until}</code> is not done" not in page
+    assert all(f"{title}</h2>" in page for title in present)
+    assert not any(f"{title}</h2>" in page for title in absent)
+    assert ("Kept so far" in page) == (until == "ingest")
+
+
+def test_an_empty_run_folder_still_makes_a_page(tmp_path: Path) -> None:
+    run = Folder(tmp_path / "new <run>")
+    write_report(run)
+    page = run.child("report").read_bytes("index.html").decode()
+    assert "new &lt;run&gt;" in page
+    assert "ingest</code> is not done" in page
+
+
+def test_counts_that_do_not_reconcile_are_shouted(whole: Folder, tmp_path: Path) -> None:
+    shutil.copytree(whole.path(), tmp_path, dirs_exist_ok=True)
+    run = Folder(tmp_path)
+    rows = run.read_table("manifest.parquet").to_pylist()
+    rows[0]["status"] = "mislaid"
+    run.write_table("manifest.parquet", pa.Table.from_pylist(rows[:-2], MANIFEST))
+    page = Page(render(run))
+    assert "alert" in page.all("role")
+    assert "Every count reconciles" not in page.text
+    assert "do not reconcile" in page.text
+    assert "✗ NO" in page.text
+    assert re.search(r"rows of the manifest = rows that ingest wrote:\s+398\s+against\s+400", page.text)
+
+
+def test_what_comes_from_data_is_escaped_and_shortened(tmp_path: Path) -> None:
+    run = Folder(tmp_path)
+    write_ledger(run, [(MARKUP_KEY, Reason.CORRUPT), (LONG_KEY, Reason.EMPTY), ("a\nb", Reason.ASPECT)])
+    page = render(run)
+    assert "<script" not in page
+    assert MARKUP_KEY in Page(page).text
+    assert LONG_KEY not in page
+    assert "\u202e" not in page
+    assert r"a\nb" in page
+
+
+def test_a_key_that_is_not_utf8_shows_as_escapes(tmp_path: Path) -> None:
+    run = Folder(tmp_path)
+    write_ledger(run, [("key", Reason.CORRUPT)])
+    samples = run.child("samples")
+    table = samples.read_table("part-00000.parquet")
+    broken = pa.array([b"caf\xe9.jpg"], pa.binary()).view(pa.string())
+    place = table.column_names.index("source_key")
+    samples.write_table("part-00000.parquet", table.set_column(place, LEDGER.field("source_key"), broken))
+    write_report(run)
+    assert rb"caf\xe9.jpg" in run.child("report").read_bytes("index.html")
+
+
+def test_the_same_run_gives_the_same_bytes_wherever_it_lies(whole: Folder, html: str, tmp_path: Path) -> None:
+    shutil.copytree(whole.path(), tmp_path / "elsewhere")
+    assert render(Folder(tmp_path / "elsewhere")) == html
+
+
+def test_metrics_survive_a_line_cut_short_and_count_an_update_once(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    lines = b'{"update": 1, "images_seen": 8, "loss_d": 9.0}\n{"update": 2, "images_seen": 16, "loss_d": 2.0}\n'
+    folder.write_bytes("metrics.jsonl", lines + b'{"update": 1, "images_seen": 8, "loss_d": 1.0}\n{"update": 3, "ima')
+    section = training.section(folder)
+    assert section is not None
+    assert section["last"]["update"] == 2
+    assert "D from 1 to 2" in section["curves"][0][1]
+
+
+def test_many_grids_are_thinned_evenly_with_the_first_and_the_last(tmp_path: Path) -> None:
+    grids = Folder(tmp_path).child("grids")
+    for seen in range(100, 4100, 100):
+        grids.write_bytes(f"grid-{seen:09d}.png", b"")
+    section = training.section(Folder(tmp_path))
+    assert section is not None
+    shown = [seen for seen, _ in section["grids"]]
+    assert section["grids_made"] == 40
+    assert len(shown) == training.MOST_GRIDS
+    assert (shown[0], shown[-1]) == (100, 4000)
+    assert max(np.diff(shown)) <= 400
+
+
+def test_charts_share_no_ids_and_take_their_colours_from_the_page() -> None:
+    x = np.array([0.0, 1.0])
+    drawn = [charts.lines(name, 'says "x" & <y>', [charts.Curve("$a$", x, x, "kept")], "x") for name in ("one", "two")]
+    ids = [re.findall(r'\bid="([^"]+)"', svg) for svg in drawn]
+    assert ids[0]
+    assert not set(ids[0]) & set(ids[1])
+    assert "var(--kept)" in drawn[0]
+    assert not re.search("#[0-9a-f]{6}", drawn[0])
+    assert 'aria-label="says &#34;x&#34; &amp; &lt;y&gt;"' in drawn[0]
+
+
+@pytest.mark.parametrize(("low", "high"), [(48, 96), (95, 97), (1, 20_000), (483.2, 1598.0), (0.003, 0.9)])
+def test_a_logarithmic_axis_has_a_few_ticks_within_it(low: float, high: float) -> None:
+    ticks = charts.log_ticks(low, high)
+    assert 2 <= len(ticks) <= 15
+    assert all(low <= tick <= high for tick in ticks)
+
+
+def test_numbers_say_no_more_than_they_know() -> None:
+    assert [percent(value) for value in (0, 1, 0.0421)] == ["0\xa0%", "100\xa0%", "4.2\xa0%"]
+    assert percent(0.9999) == "> 99.9\xa0%"
+    assert percent(1e-6) == "< 0.1\xa0%"
+    assert percent(None) == number(float("nan")) == "\N{EN DASH}"
+    assert number(1234567) == "1,234,567"
+    assert printable("x" * 300) == "x" * 80 + " … " + "x" * 40

@@ -1,0 +1,114 @@
+"""What the README and the docs tell people to type works."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+import typer
+import yaml
+
+from manifests.store import Folder
+from pipelines.__main__ import app
+from pipelines.recipe import load_recipe, ready_recipes
+from pipelines.sources.bedroom import draw_room
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def code_lines(text: str) -> list[str]:
+    """Lines of code blocks, fenced or indented, with continuations joined."""
+    fenced = re.findall(r"^```[a-z]*\n(.*?)^```", text, re.M | re.S)
+    indented = re.findall(r"^    (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+    lines = [line for block in fenced for line in block.splitlines()] + indented
+    return "\n".join(line.strip() for line in lines).replace("\\\n", " ").splitlines()
+
+
+def commands_of(text: str) -> list[list[str]]:
+    """The words of every `dcgan ...` and `python -m pipelines ...`, wherever they stand in a line of code."""
+    found = []
+    for line in code_lines(text):
+        match = re.search(r"(?:\bdcgan|python3? -m pipelines) +((?:run|status|draw|pack|sample) .*)$", line)
+        if match:
+            found.append(shlex.split(match.group(1), comments=True))
+    return found
+
+
+RECIPE_TEXTS = [re.sub(r"^#", "", text, flags=re.M) for text in ready_recipes().values()]
+COMMANDS = [c for page in PAGES for c in commands_of(page.read_text())] + [
+    c for text in RECIPE_TEXTS for c in commands_of(text)
+]
+
+
+def test_there_are_commands_of_every_kind() -> None:
+    assert {command[0] for command in COMMANDS} == {"run", "status", "draw", "pack", "sample"}
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_a_documented_command_has_such_options_and_arguments(words: list[str]) -> None:
+    command = typer.main.get_command(app)
+    while hasattr(command, "commands"):
+        command = command.commands[words[0]]
+        words = words[1:]
+    names = {option: p for p in command.params for option in (*p.opts, *p.secondary_opts)}
+    given = [word.partition("=")[0] for word in words if word.startswith("--")]
+    assert [option for option in given if option not in names] == []
+
+
+@pytest.mark.parametrize("words", [c for c in COMMANDS if c[0] == "run"], ids=" ".join)
+def test_a_documented_recipe_loads_with_its_settings(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    changes = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+    load_recipe(words[1], changes)
+
+
+def test_documented_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    named = {t for page in PAGES for t in re.findall(r"\bmake ([a-z-]+)", "\n".join(code_lines(page.read_text())))}
+    named |= set(re.findall(r"`make ([a-z-]+)`", (ROOT / "README.md").read_text()))
+    assert {"demo", "test", "test-slow", "help"} <= named
+    assert all(re.search(rf"^{target}:", makefile, re.M) for target in named)
+
+
+def test_links_and_named_files_exist() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_readme_word_for_word(tmp_path: Path) -> None:
+    """Its commands in their order, on a folder of pictures; only paths and the amount of training are set."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for index in range(150):
+        cv2.imwrite(str(photos / f"{index}.jpg"), draw_room(9, index).image[..., ::-1])
+    small = {
+        "train.images=1280",
+        "train.overrides={width: 4, batch_images: 64}",
+        "train.checkpoint_every_images=640",
+        "encode.autoencoder.epochs=2",
+        "shard.shard_images=64",
+    }
+    commands = [c for c in commands_of((ROOT / "README.md").read_text()) if "mine" in " ".join(c) or c[0] == "pack"]
+    assert len(commands) >= 4
+    for words in commands:
+        words = [word.replace("/my/photos", str(photos)).replace("000200000", "000001280") for word in words]
+        if words[0] == "run":
+            words += [word for change in sorted(small) for word in ("--set", change)]
+            words = [word for word in words if word not in ("--until", "shard")]
+        answer = subprocess.run(
+            [sys.executable, "-m", "pipelines", *words], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert cv2.imread(str(tmp_path / "grid.png")) is not None
+    assert (tmp_path / "photos.lmdb" / "data.mdb").exists()
+    run = Folder(tmp_path / "runs" / "mine")
+    assert run.child("report").exists("index.html")
+    assert yaml.safe_load(run.read_bytes("recipe.yaml"))["recipe"]["sources"][0]["path"] == str(photos)
