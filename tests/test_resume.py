@@ -25,6 +25,11 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[1]
 
 
+def png_of_blocks(random: np.random.Generator) -> bytes:
+    image = np.kron(random.integers(0, 256, (6, 6, 3)), np.ones((16, 16, 1))).astype(np.uint8)
+    return bytes(cv2.imencode(".png", image)[1])
+
+
 def start(
     recipe: Path, run: Path, *options: str, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[str]:
