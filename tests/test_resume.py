@@ -58,7 +58,8 @@ def kill_when(process: subprocess.Popen[str], ready: Callable[[], bool]) -> None
 
 
 def times(folder: Folder, ending: str) -> dict[str, int]:
-    return {name: os.stat(folder.path(name)).st_mtime_ns for name in folder.names() if name.endswith(ending)}
+    paths = [folder.path(name) for name in folder.names() if name.endswith(ending)]
+    return {path: os.stat(path).st_mtime_ns for path in paths}
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ from manifests.audit import texts
 from manifests.schema import THUMB_PX
 from manifests.store import Folder
 
-
 COLUMNS = ["sample_id", "source_key", "width", "height", "whole_thumb", "phash", "phash_mirror"]
 BATCH_ROWS = 1024  # that are in memory with their thumbs
 

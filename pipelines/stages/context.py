@@ -1,7 +1,10 @@
 """What a stage is given, and what all stages share of the run folder: names of files, and which are finished."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+import pyarrow as pa
 
 from manifests.store import Folder
 from pipelines.progress import Reporter
@@ -37,6 +40,12 @@ def unfinished_parts(folder: Folder, numbers: list[int]) -> set[int]:
     return {number for number in numbers if part_name(number) not in finished}
 
 
+def part_tables(folder: Folder, numbers: list[int], columns: list[str]) -> Iterator[pa.Table]:
+    """Columns of every part's table. By number, not by listing: a listing may lag behind on a network file system."""
+    for number in numbers:
+        yield folder.read_table(part_name(number), columns)
+
+
 PARTS_FILE = "parts.parquet"
 
 
@@ -44,3 +53,9 @@ def frozen_parts(run: Folder) -> list[Part]:
     """The list of parts that was made at the first run."""
     table = run.child("samples").read_table(PARTS_FILE)
     return [Part.from_row(row) for row in table.to_pylist()]
+
+
+def part_progress(context: Context, folder: str) -> tuple[int, int]:
+    """(finished, all) parts of a stage that keeps a file a part."""
+    numbers = [part.number for part in frozen_parts(context.run)]
+    return len(numbers) - len(unfinished_parts(context.run.child(folder), numbers)), len(numbers)

@@ -16,7 +16,16 @@ from manifests.schema import CODES, THUMB_BYTES, Status
 from manifests.store import Folder
 from pipelines.parts import Item, run_parts
 from pipelines.recipe import EncodeSettings
-from pipelines.stages.context import Context, Counts, frozen_parts, part_name, plants_name, unfinished_parts
+from pipelines.stages.context import (
+    Context,
+    Counts,
+    frozen_parts,
+    part_name,
+    part_progress,
+    part_tables,
+    plants_name,
+    unfinished_parts,
+)
 
 FOLDER = "codes"
 ENCODER_FILE = "autoencoder.npz"
@@ -25,21 +34,20 @@ PLANT_CODES = pa.schema([*CODES, pa.field("change", pa.string(), nullable=False)
 
 def progress(context: Context) -> tuple[int, int]:
     """(finished, all) parts."""
-    parts = frozen_parts(context.run)
-    left = unfinished_parts(context.run.child(FOLDER), [part.number for part in parts])
-    return len(parts) - len(left), len(parts)
+    return part_progress(context, FOLDER)
 
 
 def run(context: Context) -> Counts:
     """Fit the autoencoder and write codes/part-*.parquet."""
     samples, folder = context.run.child("samples"), context.run.child(FOLDER)
     settings = context.recipe.encode
+    parts = frozen_parts(context.run)
+    numbers = [part.number for part in parts]
     if not folder.exists(ENCODER_FILE):
         context.reporter.say("encode: fitting the autoencoder")
         fit = ray.remote(num_cpus=1)(fit_encoder)
-        ray.get(fit.remote(samples, folder, settings, context.recipe.seed))
-    parts = frozen_parts(context.run)
-    left = unfinished_parts(folder, [part.number for part in parts])
+        ray.get(fit.remote(samples, folder, settings, context.recipe.seed, numbers))
+    left = unfinished_parts(folder, numbers)
     items = [{"number": part.number, "records": part.range.records} for part in parts if part.number in left]
     total = sum(part.range.records for part in parts)
     work = partial(encode_part, samples, folder)
@@ -47,16 +55,16 @@ def run(context: Context) -> Counts:
         for done in run_parts(work, items, folder, context.recipe.resources.workers):
             bar.advance(done["records"])
     counts = folder.read_json("fit.json")
-    return {"codes": sum(len(t) for t in folder.read_tables("part-", ["flat"])), "fitted_on": counts["images"]}
+    return {"codes": sum(len(table) for table in part_tables(folder, numbers, ["flat"])), "fitted_on": counts["images"]}
 
 
-def fit_encoder(samples: Folder, folder: Folder, settings: EncodeSettings, seed: int) -> None:
+def fit_encoder(samples: Folder, folder: Folder, settings: EncodeSettings, seed: int, numbers: list[int]) -> None:
     """Fit the autoencoder on the samples whose hash is smallest, so that parts and their order don't matter.
 
     Raises:
         ValueError: no image was kept, so there is nothing to fit on.
     """
-    wanted = _smallest_hashes(samples, seed, settings.autoencoder.fit_images)
+    wanted = _smallest_hashes(samples, numbers, seed, settings.autoencoder.fit_images)
     if not wanted:
         raise ValueError(
             "no image was kept by ingest, so there is nothing to fit the autoencoder on; "
@@ -65,7 +73,7 @@ def fit_encoder(samples: Folder, folder: Folder, settings: EncodeSettings, seed:
     place = {sample: i for i, sample in enumerate(wanted)}
     thumbs = np.empty((len(wanted), THUMB_BYTES), np.uint8)
     value_set = pa.array(wanted)
-    for table in samples.read_tables("part-", ["sample_id", "status", "centre_thumb"]):
+    for table in part_tables(samples, numbers, ["sample_id", "status", "centre_thumb"]):
         chosen = table.filter(pc.and_(_kept(table), pc.is_in(table["sample_id"], value_set=value_set)))
         for sample, thumb in zip(chosen["sample_id"].to_pylist(), thumb_rows(chosen["centre_thumb"]), strict=True):
             thumbs[place[sample]] = thumb
@@ -75,12 +83,12 @@ def fit_encoder(samples: Folder, folder: Folder, settings: EncodeSettings, seed:
     folder.write_bytes(ENCODER_FILE, autoencoder.save_encoder(fitted.encoder))
 
 
-def _smallest_hashes(samples: Folder, seed: int, count: int) -> list[str]:
+def _smallest_hashes(samples: Folder, numbers: list[int], seed: int, count: int) -> list[str]:
     """Ids of the `count` kept samples of smallest hash, in order of it."""
     # A heap of negated hashes: memory is bounded by `count`, however many samples there are.
     heap: list[tuple[int, str]] = []
     held: set[str] = set()
-    for table in samples.read_tables("part-", ["sample_id", "status"]):
+    for table in part_tables(samples, numbers, ["sample_id", "status"]):
         for sample in table.filter(_kept(table))["sample_id"].to_pylist():
             digest = hashlib.sha256(f"fit\0{seed}\0{sample}".encode()).digest()
             entry = (-int.from_bytes(digest[:8], "big"), sample)

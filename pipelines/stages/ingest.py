@@ -29,6 +29,8 @@ from pipelines.stages.context import (
     Counts,
     frozen_parts,
     part_name,
+    part_progress,
+    part_tables,
     plants_name,
     unfinished_parts,
 )
@@ -69,9 +71,7 @@ def prepare(context: Context) -> None:
 
 def progress(context: Context) -> tuple[int, int]:
     """(finished, all) parts."""
-    parts = frozen_parts(context.run)
-    left = unfinished_parts(context.run.child(FOLDER), [part.number for part in parts])
-    return len(parts) - len(left), len(parts)
+    return part_progress(context, FOLDER)
 
 
 def run(context: Context) -> Counts:
@@ -89,12 +89,12 @@ def run(context: Context) -> Counts:
         apart = partial(work, isolated=True)
         for done in run_parts(work, items, folder, context.recipe.resources.workers, careful_work=apart):
             bar.advance(done["records"])
-    return _counts(folder)
+    return _counts(folder, [part.number for part in parts])
 
 
-def _counts(folder: Folder) -> Counts:
+def _counts(folder: Folder, numbers: list[int]) -> Counts:
     counted: Counter[str] = Counter()
-    for table in folder.read_tables("part-", ["status"]):
+    for table in part_tables(folder, numbers, ["status"]):
         counted.update(table["status"].to_pylist())
     return {"read": counted.total(), **{status: counted[status] for status in ("kept", "dropped", "failed")}}
 
