@@ -1,10 +1,11 @@
-"""Parts through Ray Data: each part is one work item, which writes one file and returns a short summary."""
+"""Work through Ray: parts, each one work item that writes one file and returns a short summary, and single tasks."""
 
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
+import ray
 import ray.data
 from ray.exceptions import RayError
 
@@ -12,6 +13,7 @@ from manifests.store import Folder
 
 Item = dict[str, Any]
 Work = Callable[[Item], Item]
+Result = TypeVar("Result")
 
 # Ray does a task whose process died again without end; one that dies this often does so for a reason of its own.
 _MOST_ATTEMPTS = 4
@@ -19,6 +21,19 @@ _MOST_ATTEMPTS = 4
 
 class StageError(Exception):
     """A stage that can't be finished; what it had finished stays."""
+
+
+def run_task(work: Callable[..., Result], *given: Any) -> Result:
+    """Do one piece of work as a Ray task, and return what it returns.
+
+    Raises:
+        StageError: it failed, with the error's own words.
+    """
+    try:
+        result: Result = ray.get(ray.remote(num_cpus=1)(work).remote(*given))
+    except RayError as error:
+        raise StageError(own_words(error)) from error
+    return result
 
 
 def run_parts(

@@ -73,7 +73,7 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(text, highlight=False)
+        self.console.print(text, highlight=False, soft_wrap=True)
 
     @contextmanager
     def bar(self, title: str, total: int, unit: str = "images", done: int = 0) -> Iterator[Bar]:

@@ -278,7 +278,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="no more"):
         write_lmdb(tmp_path / "rooms", broken())
-    with pytest.raises(ValueError, match="key a comes twice"):
+    with pytest.raises(SourceError, match="key a comes twice"):
         write_lmdb(tmp_path / "rooms", [("a", b"1"), ("a", b"2")])
     assert os.listdir(tmp_path) == []
     (tmp_path / "rooms").mkdir()

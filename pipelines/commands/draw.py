@@ -34,7 +34,7 @@ def rooms(
 ) -> None:
     """Draw bedrooms into an LSUN-format LMDB, with truth.parquet: boxes of windows and bed, planted duplicates."""
     settings = RoomSettings(images=images, seed=seed, size_px=size, planted_share=planted_share)
-    console = Console()
+    console = Console(markup=False)
     drawn: list[Room] = []
     with Reporter(console) as reporter, reporter.bar("draw", images) as bar:
         count = write_lmdb(out, _pictures(settings, workers or cores(), drawn, bar))

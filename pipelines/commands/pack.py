@@ -1,6 +1,9 @@
 """dcgan pack: an LSUN-format LMDB from a folder or a tar of images."""
 
+import contextlib
+import lzma
 import tarfile
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -18,7 +21,7 @@ from pipelines.cluster import cores
 from pipelines.progress import Bar, Reporter
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.lsun import lsun_key, write_lmdb
-from pipelines.sources.record import SourceError
+from pipelines.sources.record import SourceError, text_key
 
 _CHUNK_IMAGES = 64
 
@@ -40,13 +43,13 @@ def pack(
 
     With --webp, files that are no images are left out and named; without it every file goes in untouched.
     """
-    console = Console()
+    console = Console(markup=False)
     left_out: list[str] = []
     names = list(_names(source))
     with Reporter(console) as reporter, reporter.bar("pack", len(names)) as bar:
         count = write_lmdb(out, _items(source, webp, left_out, bar))
     for line in left_out[:20]:
-        console.print(f"left out {line}", highlight=False, markup=False)
+        console.print(f"left out {line}", highlight=False)
     more = f", {len(left_out):,} left out" if left_out else ""
     console.print(f"{count:,} images in {out}{more}", highlight=False)
 
@@ -81,20 +84,32 @@ def _files(source: Path) -> Iterator[tuple[str, bytes, str | None]]:
             for member in tar:
                 if member.isfile():
                     file = tar.extractfile(member)
-                    yield member.name, file.read() if file else b"", None
+                    name = text_key(member.name.encode("utf-8", "surrogateescape"))
+                    yield name, file.read() if file else b"", None
 
 
 def _folder(source: Path) -> FolderSource:
     return FolderSource(kind="folder", name="pack", path=str(source))
 
 
-def _opened(source: Path) -> tarfile.TarFile:
+@contextlib.contextmanager
+def _opened(source: Path) -> Iterator[tarfile.TarFile]:
     try:
-        return tarfile.open(source, "r:*")
-    except tarfile.TarError as error:
+        with tarfile.open(source, "r:*") as tar:
+            yield tar
+            _check_end(tar)
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise SourceError(
-            f"{source} is neither a folder nor a tar ({error}); name a folder or tar of images"
+            f"{source} is neither a folder nor a whole tar ({error}); name a folder or tar of images"
         ) from error
+
+
+def _check_end(tar: tarfile.TarFile) -> None:
+    """Raise ReadError unless a block of zeros ends the tar; tarfile takes a header that is cut short for its end."""
+    assert tar.fileobj is not None
+    tar.fileobj.seek(tar.offset)
+    if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("it is cut short")
 
 
 def _encoded(source: Path, webp: int | None) -> Iterator[tuple[str, bytes, str | None]]:

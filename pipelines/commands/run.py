@@ -58,7 +58,7 @@ def run(
     A stage that is done is skipped; a run that was cut off goes on where it was when the same command is given again.
     Stages: ingest, encode, deduplicate, shard, train, evaluate, report.
     """
-    console = Console()
+    console = Console(markup=False)
     loaded = load_recipe(recipe, changes or [])
     folder = Folder(run)
     if dry_run:
@@ -66,9 +66,10 @@ def run(
         if redo is None:
             check_unchanged(loaded, folder, fingerprints(loaded), chosen)
         text = yaml.safe_dump(loaded.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-        console.print(
-            Syntax(text, "yaml", background_color="default") if console.is_terminal else text, highlight=False
-        )
+        if console.is_terminal:
+            console.print(Syntax(text, "yaml", background_color="default"))
+        else:
+            print(text)  # lines as they are, so that what is kept of it is a recipe again
         table = Table("stage", "would do", title=f"{folder}", title_justify="left")
         for name, work in planned_work(loaded, folder, chosen, Reporter(console)):
             again = redo is not None and STAGE_NAMES.index(name) >= STAGE_NAMES.index(redo)

@@ -29,6 +29,6 @@ def sample(
     state = checkpoint.load(Folder(file.parent), file.name)
     picture = sample_grid(load_generator(state), seed, images)
     Folder(out.parent).write_bytes(out.name, png(picture))
-    Console().print(
+    Console(markup=False).print(
         f"{images} pictures after {state.images_seen:,} images seen: {out}", highlight=False, soft_wrap=True
     )

@@ -31,7 +31,7 @@ def status(run: Annotated[str, typer.Argument(help="The run folder")]) -> None:
             f"{folder}/{RECIPE_FILE} was written by another version of this program, or changed by hand: "
             f"{error.error_count()} settings are not valid; use that version, or undo the change"
         ) from error
-    console = Console()
+    console = Console(markup=False)
     context = Context(folder, recipe, Reporter(console), is_cluster(None))
     table = Table("stage", "state", "done", "counts", "seconds", title=f"{recipe.name}: {folder}", title_justify="left")
     for stage in STAGES:

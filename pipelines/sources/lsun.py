@@ -151,7 +151,7 @@ def write_lmdb(path: str | Path, items: Iterable[tuple[str, bytes]]) -> int:
 
     Raises:
         FileExistsError: there is something at `path` already.
-        ValueError: a key comes twice.
+        SourceError: a key comes twice.
     """
     final = Path(path)
     if final.exists():
@@ -184,5 +184,5 @@ def _put(environment: lmdb.Environment, batch: list[tuple[bytes, bytes]]) -> int
     with environment.begin(write=True) as transaction:
         for key, value in batch:
             if not transaction.put(key, value, overwrite=False):
-                raise ValueError(f"key {key.decode()} comes twice; every image needs a name of its own")
+                raise SourceError(f"key {key.decode()} comes twice; every image needs a name of its own")
     return len(batch)

@@ -10,7 +10,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import ray
 
 from dedup import codes as code_bits
 from dedup import verdict
@@ -20,6 +19,7 @@ from dedup.quality import measure_plants, truth_figures
 from dedup.verdict import Seen
 from manifests.schema import GROUPS, LEDGER, MANIFEST, Reason, Status
 from manifests.store import Folder
+from pipelines.parts import run_task
 from pipelines.recipe import DeduplicateSettings
 from pipelines.sources import Source
 from pipelines.sources.drawn import DrawnSource, truth_table
@@ -75,10 +75,9 @@ def run(context: Context) -> Counts:
     """Write groups/ and manifest.parquet."""
     numbers = [part.number for part in frozen_parts(context.run)]
     with context.reporter.bar("deduplicate", 2, "steps") as bar:
-        group = ray.remote(num_cpus=1)(write_groups)
-        counts: Counts = ray.get(group.remote(context.run, context.recipe.sources, context.recipe.deduplicate, numbers))
+        counts = run_task(write_groups, context.run, context.recipe.sources, context.recipe.deduplicate, numbers)
         bar.advance(1)
-        ray.get(ray.remote(num_cpus=1)(write_manifest).remote(context.run, numbers))
+        run_task(write_manifest, context.run, numbers)
         bar.advance(1)
     return counts
 

@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray
 
 from dedup import autoencoder, codes
 from manifests.schema import CODES, THUMB_BYTES, Status
 from manifests.store import Folder
-from pipelines.parts import Item, run_parts
+from pipelines.parts import Item, run_parts, run_task
 from pipelines.recipe import EncodeSettings
 from pipelines.stages.context import (
     Context,
@@ -45,8 +44,7 @@ def run(context: Context) -> Counts:
     numbers = [part.number for part in parts]
     if not folder.exists(ENCODER_FILE):
         context.reporter.say("encode: fitting the autoencoder")
-        fit = ray.remote(num_cpus=1)(fit_encoder)
-        ray.get(fit.remote(samples, folder, settings, context.recipe.seed, numbers))
+        run_task(fit_encoder, samples, folder, settings, context.recipe.seed, numbers)
     left = unfinished_parts(folder, numbers)
     items = [{"number": part.number, "records": part.range.records} for part in parts if part.number in left]
     total = sum(part.range.records for part in parts)

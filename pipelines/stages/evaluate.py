@@ -1,9 +1,7 @@
 """Evaluate: the measurements of what the generator learned, each one JSON file and one picture."""
 
-import ray
-
 from manifests.store import Folder
-from pipelines.parts import StageError
+from pipelines.parts import StageError, run_task
 from pipelines.recipe import EvaluateSettings
 from pipelines.stages.context import Context, Counts
 from training import checkpoint
@@ -22,9 +20,8 @@ def progress(context: Context) -> tuple[int, int]:
 
 def run(context: Context) -> Counts:
     """Write evaluation/walk.json and walk.png from the last checkpoint."""
-    measure = ray.remote(num_cpus=1)(measure_walk)
     with context.reporter.bar("evaluate", len(MEASUREMENTS), "measurements") as bar:
-        ray.get(measure.remote(context.run, context.recipe.evaluate, context.recipe.seed))
+        run_task(measure_walk, context.run, context.recipe.evaluate, context.recipe.seed)
         bar.advance(1)
     return {"measurements": len(MEASUREMENTS)}
 
