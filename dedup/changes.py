@@ -6,12 +6,14 @@ the autoencoder is fitted on, and make the repeats among drawn pictures.
 
 import difflib
 import functools
+import io
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
 
 Image = npt.NDArray[np.uint8]
 Change = Callable[[Image], Image]
@@ -46,7 +48,11 @@ def _uint8(pixels: npt.NDArray[np.generic] | cv2.typing.MatLike | None) -> Image
 
 def _recode(image: Image, extension: str, quality_flag: int, quality: int) -> Image:
     encoded = cv2.imencode(extension, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [quality_flag, quality])[1]
-    return _uint8(cv2.cvtColor(_uint8(cv2.imdecode(encoded, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB))
+    return _decoded(_uint8(encoded))
+
+
+def _decoded(data: Image) -> Image:
+    return _uint8(cv2.cvtColor(_uint8(cv2.imdecode(data, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB))
 
 
 def _jpeg(image: Image, quality: int) -> Image:
@@ -54,7 +60,10 @@ def _jpeg(image: Image, quality: int) -> Image:
 
 
 def _webp(image: Image) -> Image:
-    return _recode(image, ".webp", cv2.IMWRITE_WEBP_QUALITY, 50)
+    # Pillow's encoder for its effort setting: OpenCV's takes 5 ms where this takes 1.
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(image).save(buffer, "WEBP", quality=50, method=0)
+    return _decoded(np.frombuffer(buffer.getvalue(), np.uint8))
 
 
 def _png(image: Image) -> Image:

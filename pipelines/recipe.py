@@ -75,13 +75,13 @@ class EvaluateSettings(_Settings):
 class Resources(_Settings):
     """Where and how widely the run works. Nothing here changes what comes out of the data stages."""
 
-    workers: int | None = Field(None, ge=1, description="Most tasks of a data stage at once; none: one a core")
-    part_images: int = Field(512, ge=1, description="Records of a part, the unit of work and of resume")
+    workers: int | None = Field(None, ge=1, description="Cores that a data stage uses; none: all there are")
+    part_images: int = Field(2048, ge=1, description="Records of a part, the unit of work and of resume")
     train_workers: int = Field(1, ge=1, description="Ranks of the training")
     train_cpus: int | None = Field(None, ge=1, description="CPUs of a rank; none: this machine's cores by the ranks")
     gpu: bool = Field(False, description="One GPU a rank")
     train_failures: int = Field(3, ge=0, description="How often a training that lost a worker goes on")
-    object_store_gb: float = Field(1.0, gt=0.07, description="Object store of an embedded Ray")
+    object_store_gb: float = Field(1.0, ge=0.08, description="Object store of an embedded Ray")
 
 
 class Recipe(_Settings):

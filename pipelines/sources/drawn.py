@@ -126,6 +126,14 @@ def truth_table(settings: RoomSettings, rooms: Iterable[Room] | None = None) -> 
     return pa.Table.from_pylist(rows, schema=TRUTH)
 
 
+def planted_table(settings: RoomSettings) -> pa.Table:
+    """source_key and origin_key of the planted near-duplicates alone; nothing is drawn."""
+    plants = ((index, planted(settings, index)) for index in range(settings.images))
+    found = [(room_key(settings, index), room_key(settings, plant.origin)) for index, plant in plants if plant]
+    keys, origins = zip(*found, strict=True) if found else ((), ())
+    return pa.table({"source_key": pa.array(keys, pa.string()), "origin_key": pa.array(origins, pa.string())})
+
+
 def _box(box: tuple[int, int, int, int]) -> dict[str, int]:
     return dict(zip(("left", "top", "width", "height"), box, strict=True))
 

@@ -22,7 +22,7 @@ from manifests.store import Folder
 from pipelines.parts import run_task
 from pipelines.recipe import DeduplicateSettings
 from pipelines.sources import Source
-from pipelines.sources.drawn import DrawnSource, truth_table
+from pipelines.sources.drawn import DrawnSource, planted_table
 from pipelines.sources.lsun import LsunSource
 from pipelines.stages.context import Context, Counts, frozen_parts, part_name, plants_name
 
@@ -30,7 +30,7 @@ FOLDER = "groups"
 MANIFEST_FILE = "manifest.parquet"
 QUALITY_FILE = "quality.json"
 # Rows of the manifest that are in memory at once.
-_MANIFEST_ROWS = 50_000
+_MANIFEST_ROWS = 100_000
 
 _DECIDED = pa.schema(
     [MANIFEST.field(name) for name in ("sample_id", "status", "reason", "group_id", "keeper_id", "distance")]
@@ -272,8 +272,10 @@ def _known(run: Folder, sources: tuple[Source, ...], numbers: list[int]) -> dict
     if not origin_of:
         return {}
     sample_of: dict[tuple[str, str], str] = {}
+    wanted = pa.array({key for (_, key), origin in origin_of.items() for key in (key, origin)})
     for number in numbers:
         table = run.child("samples").read_table(part_name(number), ["source", "source_key", "sample_id"])
+        table = table.filter(pc.is_in(table["source_key"], value_set=wanted))
         sample_of |= {(row["source"], row["source_key"]): row["sample_id"] for row in table.to_pylist()}
     pairs = ((sample_of.get(key), sample_of.get((key[0], origin))) for key, origin in origin_of.items())
     # One whose bytes equal its origin's is an exact repeat, which needs no hash to be found.
@@ -282,7 +284,7 @@ def _known(run: Folder, sources: tuple[Source, ...], numbers: list[int]) -> dict
 
 def _truth(source: Source) -> pa.Table | None:
     if isinstance(source, DrawnSource):
-        return truth_table(source)
+        return planted_table(source)
     if isinstance(source, LsunSource) and source.truth is not None:
         return pq.read_table(source.truth, columns=["source_key", "origin_key"])
     return None
