@@ -21,7 +21,7 @@ $(SETUP): pyproject.toml
 	@touch $(SETUP)
 
 demo: setup ## draw 3,000 bedrooms, run every stage on them, and show what came out
-	@test -e $(DEMO)/rooms.lmdb || $(BIN)/dcgan draw rooms $(DEMO)/rooms.lmdb --images 3000
+	@test -e $(DEMO)/truth.parquet || { rm -rf $(DEMO)/rooms.lmdb; $(BIN)/dcgan draw rooms $(DEMO)/rooms.lmdb --images 3000; }
 	@$(BIN)/dcgan run pipelines/recipes/demo.yaml --run $(DEMO)
 
 test: setup ## all tests but the slow ones

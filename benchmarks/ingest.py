@@ -70,7 +70,7 @@ def measure_ingest(recipe: Recipe, run: Folder) -> tuple[float, float]:
         ).take_all()
         startup_s = time.perf_counter() - began
         context = Context(run, recipe, reporter, on_cluster=False)
-        ingest.prepare(context)
+        ingest.prepare(run, list_parts(recipe.sources, recipe.resources.part_images))
         began = time.perf_counter()
         ingest.run(context)
         return time.perf_counter() - began, startup_s

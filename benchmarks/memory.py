@@ -47,32 +47,36 @@ def measure(images: int, scratch: Path) -> dict[str, float]:
     command = [sys.executable, "-m", "pipelines", "run", str(recipe), "--run", str(scratch / f"run-{images}")]
     driver = subprocess.Popen([*command, "--until", "shard"], stdout=sys.stderr)
     watched = psutil.Process(driver.pid)
-    driver_peak = worker_peak = workers_peak = store_peak = 0
+    driver_peak = workers_peak = store_peak = 0
+    worker_peak = (0, "")
     while driver.poll() is None:
         driver_peak = max(driver_peak, private_bytes(watched))
-        workers = [private_bytes(process) for process in _workers(watched)]
+        workers = [(private_bytes(process), task) for process, task in _workers(watched)]
         worker_peak = max([worker_peak, *workers])
-        workers_peak = max(workers_peak, sum(workers))
+        workers_peak = max(workers_peak, sum(size for size, _ in workers))
         store_peak = max(store_peak, store_bytes() - store_before)
         time.sleep(_LOOK_EVERY_S)
     if driver.returncode:
         raise SystemExit(f"the run of {images} images ended with {driver.returncode}")
+    print(f"{images:,} images: the largest worker was at {worker_peak[1]}", file=sys.stderr)
     return {
         "driver_uss_mb": driver_peak / _MB,
-        "worker_uss_mb": worker_peak / _MB,
+        "worker_uss_mb": worker_peak[0] / _MB,
         "all_workers_uss_mb": workers_peak / _MB,
         "object_store_mb": store_peak / _MB,
         "seconds": time.perf_counter() - began,
     }
 
 
-def _workers(driver: psutil.Process) -> list[psutil.Process]:
+def _workers(driver: psutil.Process) -> list[tuple[psutil.Process, str]]:
+    """Ray's workers, each with the name of what it is at."""
     found = []
     with contextlib.suppress(psutil.Error):
         for process in driver.children(recursive=True):
             with contextlib.suppress(psutil.Error):
-                if any(word.startswith("ray::") for word in process.cmdline()):
-                    found.append(process)
+                tasks = [word.strip() for word in process.cmdline() if word.startswith("ray::")]
+                if tasks:
+                    found.append((process, tasks[0]))
     return found
 
 

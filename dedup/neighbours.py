@@ -84,14 +84,6 @@ def pairs_between(queries: Codes, codes: Codes, radius: int) -> Pairs:
     return _sorted(list(_search(queries, codes, radius, _CHUNK_PAIRS)))
 
 
-def count_within(codes: Codes, radius: int) -> npt.NDArray[np.int64]:
-    """How many of the pairs of `pairs_within` stand at each distance, int64[radius + 1], in bounded memory."""
-    counts = np.zeros(radius + 1, np.int64)
-    for pairs in stream_pairs_within(codes, radius):
-        counts += np.bincount(pairs.distance, minlength=radius + 1)
-    return counts
-
-
 def distances(codes: Codes, first: Rows, second: Rows) -> npt.NDArray[np.uint8]:
     """The Hamming distance of each pair of rows, uint8[P], in bits."""
     return np.asarray(np.bitwise_count(codes[first] ^ codes[second]).sum(axis=1), np.uint8)

@@ -9,13 +9,11 @@ from typing import TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from dedup.neighbours import MOST_RADIUS, Pairs, pairs_between
+from dedup.neighbours import MOST_RADIUS
 from dedup.verdict import Seen, VerdictSettings, same
 
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
-
-_PLANTS_AT_ONCE = 1024  # so that the memory of a search stays bounded
 
 
 class ChangeFigures(TypedDict):
@@ -84,13 +82,19 @@ def measure_plants(
     pairs_at = np.zeros(MOST_RADIUS + 1, np.int64)
     wrong_at = np.zeros(MOST_RADIUS + 1, np.int64)
     wrong_merges = 0
-    for start in range(0, len(plants), _PLANTS_AT_ONCE):
-        part = slice(start, start + _PLANTS_AT_ONCE)
-        near, wrong = _wrong(plants.of(np.arange(len(plants))[part]), source_rows[part], samples, labels)
-        pairs_at += np.bincount(near.distance, minlength=MOST_RADIUS + 1)
-        wrong_at += np.bincount(near.distance[wrong], minlength=MOST_RADIUS + 1)
-        agreed = same(settings, near.distance, plants.looks[start + near.first], samples.looks[near.second])
-        wrong_merges += int(np.count_nonzero(wrong & agreed))
+    low, high = (np.ascontiguousarray(samples.codes[:, word]) for word in (0, 1))
+    # One plant after the other against all samples: there are a few thousand plants however many samples there are, and
+    # pictures drawn alike may have more pairs within the largest radius than memory holds.
+    for plant in np.flatnonzero(~plants.flat):
+        code = plants.codes[plant]
+        apart = np.bitwise_count(low ^ code[0]) + np.bitwise_count(high ^ code[1])
+        near = np.flatnonzero((apart <= MOST_RADIUS) & ~samples.flat)
+        wrong = near[labels[near] != labels[source_rows[plant]]]
+        pairs_at += np.bincount(apart[near], minlength=MOST_RADIUS + 1)
+        wrong_at += np.bincount(apart[wrong], minlength=MOST_RADIUS + 1)
+        nominated = wrong[apart[wrong] <= settings.radius]
+        looks = np.broadcast_to(plants.looks[plant], (len(nominated), 2))
+        wrong_merges += int(np.count_nonzero(same(settings, apart[nominated], looks, samples.looks[nominated])))
     found_at = np.bincount(distance[meaningful], minlength=MOST_RADIUS + 1)[: MOST_RADIUS + 1].cumsum()
     group_sizes = np.bincount(labels, minlength=len(labels))[labels]
     return Measured(
@@ -173,14 +177,6 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
     low = 0.0 if successes == 0 else (centre - spread) / scale
     high = 1.0 if successes == trials else (centre + spread) / scale
     return low, high
-
-
-def _wrong(plants: Seen, source_rows: Rows, samples: Seen, labels: Rows) -> tuple[Pairs, Mask]:
-    """Pairs of a plant and a sample, neither flat, within the largest radius; and whether a merge would be wrong."""
-    near = pairs_between(plants.codes, samples.codes, MOST_RADIUS)
-    meaningful = ~plants.flat[near.first] & ~samples.flat[near.second]
-    near = Pairs(near.first[meaningful], near.second[meaningful], near.distance[meaningful])
-    return near, labels[near.second] != labels[source_rows[near.first]]
 
 
 def _origin(sample_id: str, source_of: Mapping[str, str]) -> str:

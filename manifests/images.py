@@ -28,7 +28,6 @@ __all__ = [
     "read_header",
     "resize_area",
     "sharpness",
-    "whole_resized",
 ]
 
 Pixels = npt.NDArray[np.uint8]
@@ -70,14 +69,6 @@ def centre_square(image: Pixels) -> Pixels:
 def resize_area(image: Pixels, size_px: int) -> Pixels:
     """`image: uint8[H, W, 3]` squeezed to uint8[size_px, size_px, 3], each pixel the mean of the area it covers."""
     return _uint8(cv2.resize(image, (size_px, size_px), interpolation=cv2.INTER_AREA))
-
-
-def whole_resized(image: Pixels, shorter_px: int) -> Pixels:
-    """`image: uint8[H, W, 3]` area-resized so that its shorter side is `shorter_px`; the aspect stays."""
-    height, width = image.shape[:2]
-    scale = shorter_px / min(height, width)
-    size = (max(round(width * scale), shorter_px), max(round(height * scale), shorter_px))
-    return _uint8(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
 
 
 def encode_image(image: Pixels, image_format: Literal["png", "jpeg"], jpeg_quality: int = 95) -> bytes:

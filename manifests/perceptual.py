@@ -56,11 +56,6 @@ def phashes(lumas: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint64], npt.N
     return hashes, mirrored
 
 
-def hamming(a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
-    """The number of bits in which `a: uint64[...]` and `b: uint64[...]` differ; they broadcast."""
-    return np.bitwise_count(np.bitwise_xor(a, b))
-
-
 def _thumb(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     reduced = image
     height, width = (float(side) for side in image.shape[:2])

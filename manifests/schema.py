@@ -91,6 +91,7 @@ LEDGER = pa.schema(
         pa.field("status", pa.string(), nullable=False),
         pa.field("reason", pa.string()),  # null where kept
         pa.field("detail", pa.string()),  # the decoder's own words, the limit that was passed ...
+        pa.field("facts", pa.string()),  # what the source says of the record, as JSON; null where nothing
     ]
 )
 

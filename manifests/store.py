@@ -55,8 +55,12 @@ class Folder:
     def _open(self) -> tuple[pa_fs.FileSystem, str]:
         if self._opened is None:
             if "://" in self.address:
-                filesystem, path = pa_fs.FileSystem.from_uri(self.address)
-                self._opened = (filesystem, path)
+                try:
+                    self._opened = pa_fs.FileSystem.from_uri(self.address)
+                except pa.ArrowInvalid as error:
+                    raise OSError(
+                        f"{self.address} can't be opened ({error}); give a path, or a URI as s3://..."
+                    ) from error
             else:
                 self._opened = (pa_fs.LocalFileSystem(), self.address)
         return self._opened
@@ -96,10 +100,15 @@ class Folder:
         with contextlib.suppress(FileNotFoundError):
             self.filesystem.delete_file(self.path(name))
 
-    def delete_all(self) -> None:
-        """Delete the folder with all that it holds; absent is fine."""
-        if self.exists():
-            self.filesystem.delete_dir(self.path())
+    def delete_all(self, last: str | None = None) -> None:
+        """Delete the folder with all that it holds, the file `last` after all others; absent is fine."""
+        if not self.exists():
+            return
+        if last is not None:
+            for info in self.filesystem.get_file_info(pa_fs.FileSelector(self.path(), recursive=True)):
+                if info.type == pa_fs.FileType.File and info.path != self.path(last):
+                    self.filesystem.delete_file(info.path)
+        self.filesystem.delete_dir(self.path())
 
     @contextlib.contextmanager
     def write_atomic(self, name: str) -> Iterator[IO[bytes]]:

@@ -12,6 +12,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
+import torch
 from ray.data import DataContext
 from ray.data.context import ShuffleStrategy
 
@@ -37,23 +38,26 @@ def train_cpus(resources: Resources, cluster: bool) -> int:
 
 
 @contextlib.contextmanager
-def session(address: str | None, resources: Resources) -> Iterator[None]:
+def session(address: str | None, resources: Resources, trains: bool = False) -> Iterator[None]:
     """Ray for the time of the block: the cluster at `address` or RAY_ADDRESS, or else one of our own on this machine.
 
+    `trains`: whether a training is to run in it.
+
     Raises:
-        ClusterError: no cluster answers at the address.
+        ClusterError: no cluster answers at the address, or this machine has not what the training asks for.
     """
     address = address or os.environ.get("RAY_ADDRESS") or None
+    if trains and not address:
+        _check_machine(resources)
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address:
             _knock(address)
             ray.init(address=address, **quiet)
         else:
-            training = resources.train_workers * train_cpus(resources, cluster=False)
             ray.init(
                 address="local",
-                num_cpus=max(resources.workers or cores(), training),
+                num_cpus=max(resources.workers or 0, cores()),
                 include_dashboard=False,
                 object_store_memory=int(resources.object_store_gb * 1e9),
                 _node_ip_address="127.0.0.1",
@@ -78,6 +82,22 @@ def _knock(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():  # else a word, such as auto, of which Ray makes an address
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_WITHIN_S).close()
+
+
+def _check_machine(resources: Resources) -> None:
+    """Raise ClusterError where an embedded Ray would wait for ever for cores or GPUs that are not there."""
+    ranks, cpus = resources.train_workers, train_cpus(resources, cluster=False)
+    if ranks * cpus > cores():
+        raise ClusterError(
+            f"resources.train_workers={ranks} of train_cpus={cpus} need {ranks * cpus} cores, "
+            f"this machine has {cores()}; "
+            "set them down, stop before it with --until shard, or give the --address of a cluster"
+        )
+    if resources.gpu and torch.cuda.device_count() < ranks:
+        raise ClusterError(
+            f"resources.gpu asks for {ranks} GPUs, this machine has {torch.cuda.device_count()}; "
+            "set resources.gpu=false, or give the --address of a cluster"
+        )
 
 
 def is_cluster(address: str | None) -> bool:

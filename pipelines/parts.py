@@ -10,6 +10,7 @@ import ray.data
 from ray.exceptions import RayError
 
 from manifests.store import Folder
+from pipelines.sources.record import SourceError
 
 Item = dict[str, Any]
 Work = Callable[[Item], Item]
@@ -41,7 +42,7 @@ def run_parts(
 ) -> Iterator[Item]:
     """Do `work` on every item as a Ray task of its own; yield what each returns as it ends.
 
-    `items` have a `number`; `workers` is the most that run at once (None: as many as Ray has room for). A part that
+    `items` have a `number`; `workers` is the most that run at once (None: one a core). A part that
     was begun and not ended, since its process died, now or in an earlier run, is done by `careful_work`, which should
     name what kills it. `folder` keeps the notes of which parts were begun.
 
@@ -85,12 +86,14 @@ def _read_note(folder: Folder, note: str) -> tuple[int, str | None]:
 
 
 def own_words(error: BaseException) -> str:
-    """The innermost cause's message, without Ray's frames."""
+    """The innermost cause's message, without Ray's frames; with its kind where it was not meant for a user."""
     seen: BaseException = error
     while True:
         cause = getattr(seen, "cause", None) or seen.__cause__
         if not isinstance(cause, BaseException) or cause is seen:
             break
         seen = cause
+    if isinstance(seen, StageError | SourceError | ValueError):
+        return str(seen)
     lines = [line for line in str(seen).splitlines() if line.strip()]
     return f"{type(seen).__name__}: {lines[-1] if lines else 'no message'}"

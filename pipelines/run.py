@@ -5,7 +5,7 @@ import fcntl
 import platform
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -48,19 +48,26 @@ def run_recipe(
         if run.exists(RECIPE_FILE):
             read_description(run)  # rather than write over a recipe that someone keeps there
         prints = fingerprints(recipe)
-        if redo is None:
-            check_unchanged(recipe, run, prints, stages)
-        else:
-            _clear_from(run, redo, recipe, prints)
+        names = [stage.name for stage in stages]
+        if redo is not None and redo not in names:
+            raise RunError(f"--redo {redo} comes after --until {until}; leave one of them out")
+        again = stages[names.index(redo) :] if redo is not None else ()
+        check_unchanged(recipe, run, prints, [stage for stage in stages if stage not in again])
         context = Context(run, recipe, reporter, cluster.is_cluster(address))
-        left = [stage for stage in stages if not is_done(run, stage)]
+        left = [stage for stage in stages if stage in again or not is_done(run, stage)]
         if not left:
             reporter.say(f"{run}: all stages up to {stages[-1].name} are done; --redo STAGE does one again")
             return
-        if left[0].name == "ingest":
-            ingest.prepare(context)
-        _write_recipe(recipe, run, prints)
-        with cluster.session(address, recipe.resources):
+        # All that may be refused comes before anything is deleted or written.
+        fresh = left[0].name == "ingest" and (bool(again) or not ingest.is_prepared(run))
+        parts = list_parts(recipe.sources, recipe.resources.part_images) if fresh else []
+        with cluster.session(address, recipe.resources, trains=any(stage.name == "train" for stage in left)):
+            if redo is not None:
+                _clear_from(run, redo)
+            _write_recipe(recipe, run, prints)
+            if fresh:
+                _begin(run, left[0], prints["ingest"])
+                ingest.prepare(run, parts)
             for stage in left:
                 _do(stage, context, prints[stage.name])
 
@@ -75,10 +82,15 @@ def is_done(run: Folder, stage: Stage) -> bool:
     return run.child(stage.folder).exists(STAGE_FILE)
 
 
-def _do(stage: Stage, context: Context, fingerprint: str) -> None:
-    folder = context.run.child(stage.folder)
+def _begin(run: Folder, stage: Stage, fingerprint: str) -> None:
+    folder = run.child(stage.folder)
     if not folder.exists(STARTED_FILE):
         folder.write_json(STARTED_FILE, {"stage": stage.name, "fingerprint": fingerprint})
+
+
+def _do(stage: Stage, context: Context, fingerprint: str) -> None:
+    folder = context.run.child(stage.folder)
+    _begin(context.run, stage, fingerprint)
     already, _ = stage.progress(context)
     started_at, began = time.time(), time.perf_counter()
     counts = stage.run(context)
@@ -101,7 +113,7 @@ def _do(stage: Stage, context: Context, fingerprint: str) -> None:
     context.reporter.say(f"{stage.name}: {said}; {seconds:,.1f} s" + (f", {rate:,.0f} images/s" if rate else ""))
 
 
-def check_unchanged(recipe: Recipe, run: Folder, prints: dict[str, str], stages: tuple[Stage, ...]) -> None:
+def check_unchanged(recipe: Recipe, run: Folder, prints: dict[str, str], stages: Sequence[Stage]) -> None:
     """Compare the fingerprint of every stage that was begun with the recipe's.
 
     Raises:
@@ -150,16 +162,17 @@ def _flat(values: Any, above: str = "") -> dict[str, Any]:
     return {above.removesuffix("."): values}
 
 
-def _clear_from(run: Folder, redo: str, recipe: Recipe, prints: dict[str, str]) -> None:
-    """Delete what a stage and all after it wrote, after a check that those before it are unchanged."""
+def _clear_from(run: Folder, redo: str) -> None:
+    """Delete what a stage and all after it wrote."""
     place = [stage.name for stage in STAGES].index(redo)
-    check_unchanged(recipe, run, prints, STAGES[:place])
-    # From the last to the first, so that a stage is never finished while one before it is not.
+    # From the last to the first, so that a stage is never finished while one before it is not; and the fingerprint of
+    # each after all else, so that what a kill leaves here can't be taken for work of another recipe.
     for stage in reversed(STAGES[place:]):
-        run.child(stage.folder).delete(STAGE_FILE)
-        run.child(stage.folder).delete_all()
         for name in stage.outside:
             run.delete(name)
+        folder = run.child(stage.folder)
+        folder.delete(STAGE_FILE)
+        folder.delete_all(last=STARTED_FILE)
 
 
 def _write_recipe(recipe: Recipe, run: Folder, prints: dict[str, str]) -> None:

@@ -38,7 +38,6 @@ from manifests.images import (
     read_header,
     resize_area,
     sharpness,
-    whole_resized,
 )
 from manifests.schema import Reason
 
@@ -284,12 +283,6 @@ def test_resize_area_is_the_mean_of_blocks() -> None:
     blocks = image.reshape(32, 3, 32, 5, 3).mean(axis=(1, 3))
     assert np.abs(resize_area(image, 32) - blocks).max() <= 0.5001
     assert resize_area(image[:7, :5], 32).shape == (32, 32, 3)
-
-
-def test_whole_resized_keeps_the_aspect() -> None:
-    assert whole_resized(smooth(100, 300), 50).shape == (50, 150, 3)
-    assert whole_resized(smooth(300, 100), 50).shape == (150, 50, 3)
-    assert whole_resized(smooth(1, 1), 8).shape == (8, 8, 3)
 
 
 def test_png_loses_nothing_and_repeats_its_bytes() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from manifests.perceptual import hamming, luma, phashes, thumbs
+from manifests.perceptual import luma, phashes, thumbs
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -82,15 +82,8 @@ def test_hash_moves_little_with_jpeg_and_much_with_another_picture() -> None:
         Image.fromarray(picture).save(file, "JPEG", quality=60)
         after[:] = Image.open(file)
     hashes = phashes(pictures)[0]
-    assert np.median(hamming(hashes, phashes(lossy)[0])) <= 4
-    assert np.median(hamming(hashes[:, None], hashes[None])) >= 24
-
-
-@given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)), min_size=1))
-def test_hamming_counts_bits(pairs: list[tuple[int, int]]) -> None:
-    a, b = (np.array(column, np.uint64) for column in zip(*pairs, strict=True))
-    assert hamming(a, b).tolist() == [(x ^ y).bit_count() for x, y in pairs]
-    assert hamming(a[:, None], b[None]).shape == (len(pairs), len(pairs))
+    assert np.median(np.bitwise_count(hashes ^ phashes(lossy)[0])) <= 4
+    assert np.median(np.bitwise_count(hashes[:, None] ^ hashes[None])) >= 24
 
 
 def test_luma_is_pillows_for_every_seventh_colour() -> None:
@@ -147,4 +140,4 @@ def test_mirrored_picture_has_the_mirrored_hash() -> None:
         image = smooth(height, width, seed)
         (_, whole), (_, whole_mirrored) = thumbs(image), thumbs(np.ascontiguousarray(image[:, ::-1]))
         mirrored = phashes(luma(whole)[None])[1]
-        assert hamming(mirrored, phashes(luma(whole_mirrored)[None])[0])[0] <= 2
+        assert np.bitwise_count(mirrored ^ phashes(luma(whole_mirrored)[None])[0])[0] <= 2

@@ -18,11 +18,12 @@ from test_run import digests, recipe_of
 
 from manifests.schema import Reason
 from manifests.store import Folder
-from pipelines.stages import STAGE_FILE, STARTED_FILE, stage_named
+from pipelines.stages import STAGE_FILE, STAGES, STARTED_FILE
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[1]
+FOLDERS = {stage.name: stage.folder for stage in STAGES}
 
 
 def png_of_blocks(random: np.random.Generator) -> bytes:
@@ -94,7 +95,7 @@ def test_killed_in_every_stage_the_run_ends_the_same(recipe: Path, undisturbed: 
         return [name for name in folder.names() if name.startswith("part-")]
 
     def started(stage: str) -> bool:
-        return run.child(stage_named(stage).folder).exists(STARTED_FILE)
+        return run.child(FOLDERS[stage]).exists(STARTED_FILE)
 
     middles: dict[str, Callable[[], bool]] = {
         "ingest": lambda: len(parts(samples)) >= 3,
@@ -111,7 +112,7 @@ def test_killed_in_every_stage_the_run_ends_the_same(recipe: Path, undisturbed: 
         finished = times(samples, ".parquet") | times(codes, ".parquet")
         process = start(recipe, Path(run.path()))
         kill_when(process, ready)
-        assert not run.child(stage_named(stage.split()[0]).folder).exists(STAGE_FILE), f"{stage} ended before the kill"
+        assert not run.child(FOLDERS[stage.split()[0]]).exists(STAGE_FILE), f"{stage} ended before the kill"
         after = times(samples, ".parquet") | times(codes, ".parquet")
         assert {name: after[name] for name in finished} == finished, f"finished parts were done again in {stage}"
     end(start(recipe, Path(run.path())))

@@ -1,9 +1,12 @@
 """Whole runs on a real embedded Ray: the same bytes however the work is cut, and stock readers can read them."""
 
+import contextlib
 import gc
 import hashlib
 import io
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +26,14 @@ from manifests.schema import Reason, Status
 from manifests.store import Folder
 from pipelines import cluster
 from pipelines.__main__ import app
+from pipelines.cluster import ClusterError
+from pipelines.parts import StageError
 from pipelines.progress import Reporter
 from pipelines.recipe import Recipe
 from pipelines.run import RunError, run_recipe
-from pipelines.stages import STAGE_FILE, STAGES
+from pipelines.sources import SourceError
+from pipelines.stages import STAGE_FILE, STAGES, ingest
+from pipelines.stages.context import Context
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
@@ -237,6 +244,77 @@ def test_redo_does_one_stage_again_and_keeps_those_before_it(odd_folder: Path, t
     assert digests(folder) != first
     finish(recipe, tmp_path / "run", until="shard", redo="shard")
     assert digests(folder) == first
+
+
+def test_what_is_refused_is_refused_before_anything_is_deleted(
+    run: Folder, odd_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    recipe = recipe_of(odd_folder, workers=2)
+    path = Path(run.path())
+    before = sorted(str(p) for p in path.rglob("*"))
+    gone = recipe_of(tmp_path / "typo")
+    with pytest.raises(SourceError, match="typo"):
+        finish(gone, path, redo="ingest")
+    with pytest.raises(ClusterError, match="no Ray cluster answers"):
+        finish(recipe, path, redo="train", address="127.0.0.1:1")
+    with pytest.raises(RunError, match="--redo train comes after --until encode"):
+        finish(recipe, path, redo="train", until="encode")
+    with pytest.raises(ClusterError, match="cores, this machine has"):
+        finish(recipe_of(odd_folder, train_workers=32, train_cpus=64), path, redo="train")
+    assert sorted(str(p) for p in path.rglob("*")) == before
+
+
+def test_a_list_of_parts_belongs_to_the_settings_that_made_it(odd_folder: Path, tmp_path: Path) -> None:
+    """A start that got no further than the list of parts must not hand it to another recipe."""
+    recipe = recipe_of(odd_folder)
+    folder = Folder(tmp_path / "run")
+    with monkeypatched_stage_error(), pytest.raises(StageError):
+        finish(recipe, tmp_path / "run", until="ingest")
+    assert folder.child("samples").exists("parts.parquet")
+    values = recipe.model_dump(mode="json")
+    values["sources"][0]["images"] = 30
+    with pytest.raises(RunError, match=r"sources\.0\.images: 220 -> 30"):
+        finish(Recipe.model_validate(values), tmp_path / "run", until="ingest")
+
+
+@contextlib.contextmanager
+def monkeypatched_stage_error() -> Iterator[None]:
+    """Let ingest fail as it begins, as if it had been killed there."""
+
+    def fails(context: Context) -> None:
+        raise StageError("stopped by the test")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ingest, "run", fails)
+        yield
+
+
+def test_what_a_killed_redo_leaves_is_not_taken_for_another_recipes_work(tmp_path: Path) -> None:
+    """The fingerprint goes last, so whatever is left of the parts keeps the name of what made them."""
+    folder = Folder(tmp_path / "stage")
+    for name in ("started.json", "parts.parquet", *(f"part-{i:05d}.parquet" for i in range(20))):
+        folder.write_bytes(name, b"x")
+    folder.child("below").write_bytes("file", b"x")
+    seen = []
+    delete = type(folder.filesystem).delete_file
+
+    class Watched(Folder):
+        @property
+        def filesystem(self) -> Any:
+            return self
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(super().filesystem, name)
+
+        def delete_file(self, path: str) -> None:
+            seen.append((Path(path).name, os.path.exists(folder.path("started.json"))))
+            delete(super().filesystem, path)
+
+    Watched(folder.address).delete_all(last="started.json")
+    assert len(seen) == 22
+    assert all(still_there for _, still_there in seen)
+    assert not folder.exists()
 
 
 def test_two_processes_cannot_work_on_one_run(odd_folder: Path, tmp_path: Path) -> None:

@@ -88,7 +88,14 @@ def restore(checkpoint: Checkpoint, players: Players) -> None:
 
 def names(folder: Folder) -> list[str]:
     """The checkpoints in a folder, oldest first."""
-    return [name for name in folder.names() if name.startswith(_PREFIX) and name.endswith(_SUFFIX)]
+    found = [name for name in folder.names() if name.startswith(_PREFIX) and name.endswith(_SUFFIX)]
+    return sorted(found, key=_images_seen)
+
+
+def _images_seen(name: str) -> int:
+    # By number: names of a thousand million images have a digit more.
+    digits = name.removeprefix(_PREFIX).removesuffix(_SUFFIX)
+    return int(digits) if digits.isdecimal() else -1
 
 
 def save(folder: Folder, checkpoint: Checkpoint, keep: int) -> None:
@@ -119,7 +126,7 @@ def load(folder: Folder, name: str) -> Checkpoint:
         ValueError,
         TypeError,
     ) as error:
-        before = [other for other in names(folder) if other < name]
+        before = [other for other in names(folder) if _images_seen(other) < _images_seen(name)]
         advice = f"delete it to go on from {before[-1]}" if before else "delete it to start from the beginning"
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DamagedCheckpoint(f"{folder}/{name} is not a whole checkpoint ({reason}); {advice}") from error

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from markupsafe import Markup
 
 from manifests import charts
@@ -74,11 +75,14 @@ def funnel(run: Folder, shards: dict[str, Any] | None) -> dict[str, Any] | None:
     if run.exists("manifest.parquet"):
         ingested = sum(len(part) for part in run.child("samples").read_tables("part-", ["status"]))
         checks.append(Check("rows of the manifest = rows that ingest wrote", everything.read, ingested))
+    if run.child("samples").exists("stage.json") and run.child("samples").exists("parts.parquet"):
+        listed = pc.sum(run.child("samples").read_table("parts.parquet", ["records"])["records"]).as_py()
+        checks.append(Check("rows = records that the sources listed beforehand", everything.read, listed))
     if shards:
         held = sum(shards["samples"].values())
         checks.append(Check("kept = samples in the shards", everything.kept, held))
-        listed = sum(shard["samples"] for shard in shards["shards"])
-        checks.append(Check("samples in the shards = sum over the listed shards", held, listed))
+        tars = sum(shard["samples"] for shard in shards["shards"])
+        checks.append(Check("samples in the shards = sum over the listed shards", held, tars))
     shown = sources if len(sources) == 1 else [everything, *sources]
     return {
         "sources": sources,

@@ -29,6 +29,7 @@ def section(folder: Folder) -> dict[str, Any] | None:
         "speed": _middle([row.get("images_per_s") for row in metrics]),
         "grids": [(seen, _png_uri(folder.child("grids").read_bytes(name))) for seen, name in chosen],
         "grids_made": len(found),
+        "epochs": _epoch_grids(folder.child("grids")),
     }
 
 
@@ -87,6 +88,12 @@ def _grids(folder: Folder) -> list[tuple[int, str]]:
     """Images seen and file name of each sample grid, in order of images seen."""
     named = ((re.fullmatch(r"grid-(\d+)\.png", name), name) for name in folder.names())
     return sorted((int(match[1]), name) for match, name in named if match)
+
+
+def _epoch_grids(folder: Folder) -> list[tuple[int, str]]:
+    """Epoch and picture of the grids that the paper shows: after epochs 1 and 5."""
+    named = ((re.fullmatch(r"epoch-(\d+)\.png", name), name) for name in folder.names())
+    return sorted((int(match[1]), _png_uri(folder.read_bytes(name))) for match, name in named if match)
 
 
 def _evenly(items: list[tuple[int, str]], limit: int) -> list[tuple[int, str]]:

@@ -35,11 +35,14 @@ def rooms(
     """Draw bedrooms into an LSUN-format LMDB, with truth.parquet: boxes of windows and bed, planted duplicates."""
     settings = RoomSettings(images=images, seed=seed, size_px=size, planted_share=planted_share)
     console = Console(markup=False)
+    truth = out.parent / TRUTH_FILE
+    if truth.exists():
+        raise FileExistsError(f"{truth} is there already, the truth of another LMDB; delete it or name another folder")
     drawn: list[Room] = []
     with Reporter(console) as reporter, reporter.bar("draw", images) as bar:
         count = write_lmdb(out, _pictures(settings, workers or cores(), drawn, bar))
     Folder(out.parent).write_table(TRUTH_FILE, truth_table(settings, drawn))
-    console.print(f"{count:,} bedrooms in {out}, their truth in {out.parent / TRUTH_FILE}", highlight=False)
+    console.print(f"{count:,} bedrooms in {out}, their truth in {truth}", highlight=False)
 
 
 def _pictures(settings: RoomSettings, workers: int, drawn: list[Room], bar: Bar) -> Iterator[tuple[str, bytes]]:

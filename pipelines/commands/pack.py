@@ -24,6 +24,7 @@ from pipelines.sources.lsun import lsun_key, write_lmdb
 from pipelines.sources.record import SourceError, text_key
 
 _CHUNK_IMAGES = 64
+_WEBP_LARGEST_PX = 16_383
 
 
 def pack(
@@ -69,7 +70,7 @@ def _names(source: Path) -> Iterator[str]:
             yield from (name.decode("utf-8", "backslashreplace") for name in part.names)
     else:
         with _opened(source) as tar:
-            yield from (member.name for member in tar if member.isfile())
+            yield from (member.name for member in tar if not member.isdir())
 
 
 def _files(source: Path) -> Iterator[tuple[str, bytes, str | None]]:
@@ -82,10 +83,12 @@ def _files(source: Path) -> Iterator[tuple[str, bytes, str | None]]:
     else:
         with _opened(source) as tar:
             for member in tar:
-                if member.isfile():
+                name = text_key(member.name.encode("utf-8", "surrogateescape"))
+                if member.isfile() or member.islnk():  # tar stores a second name of the same file as a hard link
                     file = tar.extractfile(member)
-                    name = text_key(member.name.encode("utf-8", "surrogateescape"))
                     yield name, file.read() if file else b"", None
+                elif not member.isdir():
+                    yield name, b"", "neither a file nor a hard link to one"
 
 
 def _folder(source: Path) -> FolderSource:
@@ -134,5 +137,7 @@ def _as_webp(quality: int, file: tuple[str, bytes, str | None]) -> tuple[str, by
         image = images.decode_rgb(data, images.read_header(data, images.Limits()))
     except images.ImageError as error:
         return name, b"", str(error)
-    _, encoded = cv2.imencode(".webp", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_WEBP_QUALITY, quality])
-    return name, encoded.tobytes(), None
+    if max(image.shape) > _WEBP_LARGEST_PX:
+        return name, b"", f"{image.shape[1]}x{image.shape[0]}, and WebP holds {_WEBP_LARGEST_PX} px a side"
+    ok, encoded = cv2.imencode(".webp", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_WEBP_QUALITY, quality])
+    return (name, encoded.tobytes(), None) if ok else (name, b"", "OpenCV could not encode it as WebP")

@@ -1,32 +1,35 @@
 """The short tables that end a run: the funnel, what the planted duplicates say, and how fast each stage was."""
 
-from collections import Counter
-
 from rich.console import Group
 from rich.table import Table
 
-from manifests.schema import Status
+from manifests.audit import counts, read_ledger
 from manifests.store import Folder
 from pipelines.stages import STAGE_FILE, STAGES
+from pipelines.stages.context import PARTS_FILE
 
 
 def funnel(run: Folder) -> Table:
-    """read = kept + dropped + failed, of each source; from the manifest, or from what ingest has so far."""
-    counted: Counter[tuple[str, str]] = Counter()
-    if run.exists("manifest.parquet"):
-        tables = iter([run.read_table("manifest.parquet", ["source", "status"])])
-    else:
-        tables = run.child("samples").read_tables("part-", ["source", "status"])
-    for table in tables:
-        for row in table.group_by(["source", "status"]).aggregate([([], "count_all")]).to_pylist():
-            counted[row["source"], row["status"]] += row["count_all"]
+    """read = kept + dropped + failed, of each source; from the manifest, or from what ingest has so far.
+
+    Once ingest is done, `read` is what the source listed before any of it was read, so that a lost record would show.
+    """
+    counted = counts(read_ledger(run, ["source", "status", "reason"]))
+    listed = _listed(run) if run.child("samples").exists(STAGE_FILE) else {}
     shown = Table("source", "read", "failed", "dropped", "kept", "reconciles", title="Images", title_justify="left")
-    for source in sorted({source for source, _ in counted}):
-        failed, dropped, kept = (counted[source, s] for s in (Status.FAILED, Status.DROPPED, Status.KEPT))
-        read = sum(count for (of, _), count in counted.items() if of == source)
-        sign = "yes" if read == failed + dropped + kept else "NO"
-        shown.add_row(source, f"{read:,}", f"{failed:,}", f"{dropped:,}", f"{kept:,}", sign)
+    for source in counted:
+        read = listed.get(source.source, source.read)
+        sign = "yes" if read == source.failed + source.dropped + source.kept else "NO"
+        numbers = (read, source.failed, source.dropped, source.kept)
+        shown.add_row(source.source, *(f"{number:,}" for number in numbers), sign)
     return shown
+
+
+def _listed(run: Folder) -> dict[str, int]:
+    """How many records each source listed when its parts were frozen."""
+    parts = run.child("samples").read_table(PARTS_FILE, ["source", "records"])
+    sums = parts.group_by("source").aggregate([("records", "sum")]).to_pylist()
+    return {row["source"]: row["records_sum"] for row in sums}
 
 
 def run_summary(run: Folder) -> Group:
@@ -67,6 +70,6 @@ def _speeds(run: Folder) -> Table:
         if folder.exists(STAGE_FILE):
             said = folder.read_json(STAGE_FILE)
             rate = said["images_per_s"]
-            counts = ", ".join(f"{value:,} {name}" for name, value in said["counts"].items())
-            shown.add_row(stage.name, f"{said['seconds']:,.1f}", "" if rate is None else f"{rate:,.0f}", counts)
+            done = ", ".join(f"{value:,} {name}" for name, value in said["counts"].items())
+            shown.add_row(stage.name, f"{said['seconds']:,.1f}", "" if rate is None else f"{rate:,.0f}", done)
     return shown

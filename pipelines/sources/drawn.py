@@ -103,7 +103,7 @@ class DrawnSource(SourceSettings, RoomSettings):
         """The pictures of a range."""
         start = int(part.start)
         for index in range(start, start + part.records):
-            yield Record(room_key(self, index), encoded_room(self, index)[0])
+            yield Record(room_key(self, index), encoded_room(self, index)[0], facts={"room": index})
 
 
 def truth_table(settings: RoomSettings, rooms: Iterable[Room] | None = None) -> pa.Table:

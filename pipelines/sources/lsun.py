@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 import lmdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import Field
 
 from pipelines.sources.record import PartRange, Record, SourceError, SourceSettings, text_key
@@ -37,6 +39,7 @@ class LsunSource(SourceSettings):
 
     def ranges(self, part_images: int) -> list[PartRange]:
         """Key ranges of at most `part_images` records, from a scan that reads keys only."""
+        self._check_truth()
         ranges: list[PartRange] = []
         with _opened(self.path, self.name) as cursor:
             count = 0
@@ -55,6 +58,22 @@ class LsunSource(SourceSettings):
         if not ranges:
             raise SourceError(f"source {self.name}: {self.path} holds no records; check the path")
         return ranges
+
+    def _check_truth(self) -> None:
+        if self.truth is None:
+            return
+        try:
+            columns = set(pq.read_schema(self.truth).names)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise SourceError(
+                f"source {self.name}: truth {self.truth} can't be read ({error}); name the truth.parquet of "
+                "dcgan draw, or leave truth out"
+            ) from error
+        if not {"source_key", "origin_key"} <= columns:
+            raise SourceError(
+                f"source {self.name}: truth {self.truth} has no columns source_key and origin_key; it has "
+                f"{', '.join(sorted(columns))}"
+            )
 
     def read(self, part: PartRange) -> Iterator[Record]:
         """The records of a key range."""

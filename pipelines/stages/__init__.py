@@ -45,7 +45,7 @@ STAGES = (
     Stage("ingest", ingest, lambda r: [[_identity(s) for s in r.sources], r.seed, r.ingest], images="read"),
     Stage("encode", encode, lambda r: r.encode, images="codes"),
     Stage("deduplicate", deduplicate, lambda r: r.deduplicate, images="samples", outside=(deduplicate.MANIFEST_FILE,)),
-    Stage("shard", shard, lambda r: r.shard, images="train"),
+    Stage("shard", shard, lambda r: r.shard, images="samples"),
     Stage("train", train, lambda r: r.train.model_dump(mode="json", exclude=_ONLY_HOW_IT_WORKS), images="images_seen"),
     Stage("evaluate", evaluate, lambda r: r.evaluate),
     Stage("report", report, lambda r: r.name),
@@ -57,11 +57,6 @@ def _identity(source: Any) -> dict[str, Any]:
     described: dict[str, Any] = source.model_dump(mode="json")
     described.pop("truth", None)
     return described
-
-
-def stage_named(name: str) -> Stage:
-    """The stage of that name; KeyError where there is none."""
-    return {stage.name: stage for stage in STAGES}[name]
 
 
 def fingerprints(recipe: Recipe) -> dict[str, str]:

@@ -15,7 +15,7 @@ from dedup import codes as code_bits
 from dedup import verdict
 from dedup.groups import Groups, choose_keepers, find_groups, grouped, smallest_ids
 from dedup.neighbours import distances
-from dedup.quality import measure_plants, truth_figures
+from dedup.quality import measure_plants, truth_figures, wilson_interval
 from dedup.verdict import Seen
 from manifests.schema import GROUPS, LEDGER, MANIFEST, Reason, Status
 from manifests.store import Folder
@@ -75,7 +75,9 @@ def run(context: Context) -> Counts:
     """Write groups/ and manifest.parquet."""
     numbers = [part.number for part in frozen_parts(context.run)]
     with context.reporter.bar("deduplicate", 2, "steps") as bar:
-        counts = run_task(write_groups, context.run, context.recipe.sources, context.recipe.deduplicate, numbers)
+        counts = _counts(context.run) or run_task(
+            write_groups, context.run, context.recipe.sources, context.recipe.deduplicate, numbers
+        )
         bar.advance(1)
         run_task(write_manifest, context.run, numbers)
         bar.advance(1)
@@ -93,7 +95,18 @@ def write_groups(run: Folder, sources: tuple[Source, ...], settings: Deduplicate
         folder.write_table(part_name(number), _decisions(run, number, candidates, decided))
     folder.write_table("groups.parquet", groups)
     folder.write_json(QUALITY_FILE, quality)
+    return _chosen(quality)
+
+
+def _chosen(quality: dict[str, Any]) -> Counts:
     return {name: quality[name] for name in ("samples", "groups", "removed", "largest_group")}
+
+
+def _counts(run: Folder) -> Counts:
+    """What an earlier start of the stage found; empty where it did not get so far."""
+    folder = run.child(FOLDER)
+    # Written after all else in the folder.
+    return _chosen(folder.read_json(QUALITY_FILE)) if folder.exists(QUALITY_FILE) else {}
 
 
 def read_candidates(run: Folder, numbers: list[int]) -> Candidates:
@@ -231,6 +244,8 @@ def _quality(
         "pairs": decided.groups.pairs,
         "flat": int(np.count_nonzero(candidates.seen.flat)),
         "plants": measured.plants,
+        # Of the chances that planted ones had to be taken for another picture; 95 %.
+        "wrong_merge_rate": wilson_interval(measured.plants["wrong_merges"], measured.plants["compared_pairs"]),
         "curve": measured.curve,
         "truth": truth_figures(ids, labels, decided.keepers, known) if known else None,
     }

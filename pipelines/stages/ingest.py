@@ -1,6 +1,7 @@
 """Ingest: every record is read and decoded once, and all that later stages need of it is made while it is in hand."""
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -22,7 +23,7 @@ from manifests.store import Folder
 from pipelines import filters
 from pipelines.parts import Item, run_parts
 from pipelines.recipe import IngestSettings
-from pipelines.sources import PARTS, Part, Record, Source, SourceError, list_parts, read_part
+from pipelines.sources import PARTS, Part, Record, Source, SourceError, read_part
 from pipelines.stages.context import (
     PARTS_FILE,
     Context,
@@ -61,12 +62,15 @@ class Looked:
     plants: list[tuple[str, Rgb, Rgb]]  # change, centre thumb, whole thumb
 
 
-def prepare(context: Context) -> None:
+def is_prepared(run: Folder) -> bool:
+    """Whether the list of parts is frozen."""
+    return run.child(FOLDER).exists(PARTS_FILE)
+
+
+def prepare(run: Folder, parts: list[Part]) -> None:
     """Freeze the list of parts, so that it is the same however often the run is taken up again."""
-    folder = context.run.child(FOLDER)
-    if not folder.exists(PARTS_FILE):
-        parts = list_parts(context.recipe.sources, context.recipe.resources.part_images)
-        folder.write_table(PARTS_FILE, pa.Table.from_pylist([part.row() for part in parts], schema=PARTS))
+    table = pa.Table.from_pylist([part.row() for part in parts], schema=PARTS)
+    run.child(FOLDER).write_table(PARTS_FILE, table)
 
 
 def progress(context: Context) -> tuple[int, int]:
@@ -138,12 +142,18 @@ def _look_apart(records: Iterable[Record], source: str, look_at: "partial[Looked
     pool = _child()
     try:
         for record in records:
-            try:
-                yield pool.submit(look_at, source, record).result()
-            except BrokenProcessPool:
-                pool.shutdown()
-                pool = _child()
-                yield Looked(_bare_row(source, record, Reason.CRASHED, "the decoder's process died of these bytes"), [])
+            # Twice: a child may also have died of something else, such as a lack of memory.
+            for _ in range(2):
+                try:
+                    looked = pool.submit(look_at, source, record).result()
+                    break
+                except BrokenProcessPool:
+                    pool.shutdown()
+                    pool = _child()
+            else:
+                died = "the decoder's process died of these bytes, twice"
+                looked = Looked(_bare_row(source, record, Reason.CRASHED, died), [])
+            yield looked
     finally:
         pool.shutdown()
 
@@ -161,6 +171,7 @@ def _bare_row(source: str, record: Record, reason: Reason | None, detail: str | 
         "status": status_of(reason).value,
         "reason": reason.value if reason else None,
         "detail": detail,
+        "facts": json.dumps(record.facts, sort_keys=True) if record.facts else None,
     }
     if record.data is not None:
         digest = hashlib.sha256(record.data).hexdigest()

@@ -34,7 +34,7 @@ FOLDER = "shards"
 PLAN_FILE = "plan.json"
 _ENTRY = b"dataset.json"
 
-_FACTS = ["source", "source_key", "width", "height"]
+_FACTS = ["source", "source_key", "width", "height", "facts"]
 _ROUTED = pa.schema(
     [
         pa.field("shard", pa.string()),
@@ -194,4 +194,5 @@ def _finish(folder: Folder, expected: dict[str, int], image_px: int, image_forma
     for name in expected:
         folder.delete(_rows_name(name))
     dataset = folder.read_json("dataset.json")
-    return {"shards": len(dataset["shards"]), **dataset["samples"]}
+    samples = dataset["samples"]
+    return {"shards": len(dataset["shards"]), "samples": sum(samples.values()), **samples}
