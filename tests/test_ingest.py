@@ -110,7 +110,7 @@ def test_kept_rows_are_whole_and_the_others_hold_no_pixels(odd_rows: list[Row]) 
         if row["status"] != Status.KEPT:
             assert {name for name in ONLY_KEPT if row[name] is not None} == set()
             continue
-        assert {name for name in SAMPLES.names if row[name] is None} == {"reason", "detail"}
+        assert {name for name in SAMPLES.names if row[name] is None} == {"reason", "detail", "facts"}
         assert (row["width"], row["height"]) == (WIDTH, HEIGHT)
         assert len(row["centre_thumb"]) == len(row["whole_thumb"]) == THUMB_BYTES
         thumb = Image.frombytes("RGB", (32, 32), row["whole_thumb"])
