@@ -16,6 +16,7 @@ import torch
 from ray.data import DataContext
 from ray.data.context import ShuffleStrategy
 
+from pipelines.memory import give_back_memory
 from pipelines.recipe import Resources
 
 _ANSWER_WITHIN_S = 10.0
@@ -49,6 +50,7 @@ def session(address: str | None, resources: Resources, trains: bool = False) -> 
     address = address or os.environ.get("RAY_ADDRESS") or None
     if trains and not address:
         _check_machine(resources)
+    give_back_memory()
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address:

@@ -1,0 +1,40 @@
+"""Memory that is given back: how the allocators of the driver and the workers are set."""
+
+import ctypes
+import os
+
+import pyarrow as pa
+
+# Left to itself glibc raises its thresholds as large blocks are freed, and keeps what it has; Arrow's own pools keep
+# theirs. A worker that had done eight parts then held a fifth more than after one, and it went on (measured); with
+# these it held the same.
+_LARGE_BYTES = 1 << 20
+_ARENAS = 2
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+
+_ENVIRONMENT = {
+    "MALLOC_ARENA_MAX": str(_ARENAS),
+    "MALLOC_MMAP_THRESHOLD_": str(_LARGE_BYTES),
+    "MALLOC_TRIM_THRESHOLD_": str(_LARGE_BYTES),
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+}
+
+
+def give_back_memory() -> None:
+    """Let this process, and those that it starts from now on, return freed memory to the system.
+
+    Settings that the user made in the environment are left as they are; where the C library is not glibc, only Arrow's
+    pool is set.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if os.environ["ARROW_DEFAULT_MEMORY_POOL"] == "system":
+        pa.set_memory_pool(pa.system_memory_pool())
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is not None:
+        for option, name in (
+            (_M_ARENA_MAX, "MALLOC_ARENA_MAX"),
+            (_M_MMAP_THRESHOLD, "MALLOC_MMAP_THRESHOLD_"),
+            (_M_TRIM_THRESHOLD, "MALLOC_TRIM_THRESHOLD_"),
+        ):
+            set_option(option, int(os.environ[name]))
