@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py [--images 20000 100000]
 
-Runs the data stages, from drawing to shards, as `dcgan run` does, and looks at every process of it twice a second.
+Runs the data stages, from drawing to shards, as `dcgan run` does, and looks at every process of it ten times a second.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 _MB = 1e6
-_LOOK_EVERY_S = 0.5
+_LOOK_EVERY_S = 0.1
 _RECIPE = """
 name: memory benchmark
 sources: [{{name: rooms, kind: drawn, images: {images}, image_format: jpeg}}]

@@ -112,6 +112,8 @@ def _quieten() -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    # It looks at each page of a task's memory every second, the mapped LMDB's too, while the task waits.
+    context.memory_usage_poll_interval_s = None
     # A hash shuffle keeps its rows in actors: what a lost node held is lost, and each actor starts a process.
     context.shuffle_strategy = ShuffleStrategy.SORT_SHUFFLE_PULL_BASED
     for name in ("ray.data", "ray.train", "ray"):
