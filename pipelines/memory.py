@@ -8,7 +8,7 @@ import pyarrow as pa
 # Left to itself glibc raises its thresholds as large blocks are freed, and keeps what it has; Arrow's own pools keep
 # theirs. A worker that had done eight parts then held a fifth more than after one, and it went on (measured); with
 # these it held the same.
-_LARGE_BYTES = 4 << 20
+_LARGE_BYTES = 1 << 20
 # Below this much at the top of the heap nothing is given back, or every picture's buffers would be taken anew: 3 %.
 _SPARE_BYTES = 32 << 20
 _ARENAS = 2
