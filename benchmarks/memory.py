@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py [--images 20000 100000]
 
-Runs the data stages, from drawing to shards, as `dcgan run` does, and looks at every process of it three times a second.
+Runs the data stages, from drawing to shards, as `dcgan run` does, and looks at every process three times a second.
 """
 
 import argparse
