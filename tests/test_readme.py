@@ -66,6 +66,12 @@ def test_a_documented_recipe_loads_with_its_settings(words: list[str], monkeypat
     load_recipe(words[1], changes)
 
 
+def test_the_checkpoint_that_is_named_is_the_one_that_the_recipe_ends_with() -> None:
+    train = load_recipe("folder").train
+    images = train.updates(1) * train.resolved().batch_images
+    assert f"runs/mine/training/checkpoints/checkpoint-{images:09d}.pt" in (ROOT / "README.md").read_text()
+
+
 def test_documented_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     named = {t for page in PAGES for t in re.findall(r"\bmake ([a-z-]+)", "\n".join(code_lines(page.read_text())))}
@@ -99,7 +105,7 @@ def test_the_readme_word_for_word(tmp_path: Path) -> None:
     commands = [c for c in commands_of((ROOT / "README.md").read_text()) if "mine" in " ".join(c) or c[0] == "pack"]
     assert len(commands) >= 4
     for words in commands:
-        words = [word.replace("/my/photos", str(photos)).replace("000200000", "000001280") for word in words]
+        words = [word.replace("/my/photos", str(photos)).replace("000200064", "000001280") for word in words]
         if words[0] == "run":
             words += [word for change in sorted(small) for word in ("--set", change)]
             words = [word for word in words if word not in ("--until", "shard")]
