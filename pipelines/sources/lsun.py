@@ -39,6 +39,7 @@ class LsunSource(SourceSettings):
 
     def ranges(self, part_images: int) -> list[PartRange]:
         """Key ranges of at most `part_images` records, from a scan that reads keys only."""
+        check_lmdb(self.path, self.name)
         self._check_truth()
         ranges: list[PartRange] = []
         with _opened(self.path, self.name) as cursor:
