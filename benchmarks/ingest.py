@@ -20,7 +20,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import ray.data
+import ray
 from rich.console import Console
 
 from manifests import images
@@ -54,22 +54,18 @@ def measure_floor(pool: ProcessPoolExecutor, source: Source, image_px: int, part
     return time.perf_counter() - began
 
 
-def _warm(row: dict[str, int]) -> dict[str, int]:
+def _warm() -> None:
     import pipelines.stages  # noqa: F401
 
     time.sleep(0.2)  # so that every worker gets its share
-    return row
 
 
 def measure_ingest(recipe: Recipe, run: Folder) -> tuple[float, float]:
     """(seconds of the stage, seconds that Ray and its workers took to start)."""
-    workers = recipe.resources.workers
     began = time.perf_counter()
     with cluster.session(None, recipe.resources), Reporter(Console(stderr=True)) as reporter:
-        items = [{"number": i} for i in range(4 * (workers or 1))]
-        ray.data.from_items(items, override_num_blocks=len(items)).map(
-            _warm, concurrency=workers, num_cpus=1
-        ).take_all()
+        warm = ray.remote(num_cpus=1)(_warm)
+        ray.get([warm.remote() for _ in range(4 * (recipe.resources.workers or 1))])
         startup_s = time.perf_counter() - began
         context = Context(run, recipe, reporter, on_cluster=False)
         ingest.prepare(run, list_parts(recipe.sources, recipe.resources.part_images))
@@ -99,6 +95,7 @@ def main() -> None:
         parts = [part.range for part in list_parts([source], recipe.resources.part_images)]
         records = sum(part.records for part in parts)
         half = len(parts) // 2
+        _read_through(Path(lmdb))
         with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
             measure_floor(pool, source, recipe.ingest.image_px, [_few(part) for part in parts[:4]])
             before_s = measure_floor(pool, source, recipe.ingest.image_px, parts[:half])
@@ -112,6 +109,14 @@ def main() -> None:
     )
     figures = {"images_per_s": rate, "floor_images_per_s": floor, "ratio": rate / floor, "startup_s": startup_s}
     print(json.dumps({name: round(value, 3) for name, value in figures.items()}))
+
+
+def _read_through(lmdb: Path) -> None:
+    """Bring the photos into the page cache, so that none of the three pays for the disk."""
+    for file in lmdb.rglob("*") if lmdb.is_dir() else (lmdb,):
+        with file.open("rb") as data:
+            while data.read(1 << 24):
+                pass
 
 
 def _few(part: PartRange) -> PartRange:

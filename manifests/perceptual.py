@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from manifests.images import centre_square
+from manifests.images import Halvings, centre_square
 from manifests.schema import THUMB_PX
 
 HASH_PX = 8
@@ -18,14 +18,17 @@ _BLOCK_IMAGES = 64
 _HALVING_STOPS_PX = 4 * THUMB_PX
 
 
-def thumbs(image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+def thumbs(
+    image: npt.NDArray[np.uint8], square: Halvings | None = None
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """The thumb of the centre square, and that of the whole picture squeezed to a square.
 
-    image: uint8[H, W, 3], RGB, 0..255; thumbs: uint8[32, 32, 3] each, by area.
+    image: uint8[H, W, 3], RGB, 0..255; thumbs: uint8[32, 32, 3] each, by area. `square`: the centre square, where the
+    caller has halved it already.
     """
-    whole = _thumb(image)
+    centre = _thumb(square or Halvings(centre_square(image)))
     height, width = image.shape[:2]
-    return (whole if height == width else _thumb(centre_square(image))), whole
+    return centre, (centre if height == width else _thumb(Halvings(image)))
 
 
 def luma(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -56,23 +59,15 @@ def phashes(lumas: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint64], npt.N
     return hashes, mirrored
 
 
-def _thumb(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    reduced = image
-    height, width = (float(side) for side in image.shape[:2])
-    while min(reduced.shape[:2]) >= _HALVING_STOPS_PX:
-        rows, columns = reduced.shape[:2]
-        if rows % 2 or columns % 2:
-            reduced = _uint8(cv2.copyMakeBorder(reduced, 0, rows % 2, 0, columns % 2, cv2.BORDER_REPLICATE))
-        half = ((columns + 1) // 2, (rows + 1) // 2)
-        reduced = _uint8(cv2.resize(reduced, half, interpolation=cv2.INTER_AREA))
-        height, width = height / 2, width / 2
+def _thumb(picture: Halvings) -> npt.NDArray[np.uint8]:
+    height, width = picture.shape
+    times = 0
+    while min(-(-height >> times), -(-width >> times)) >= _HALVING_STOPS_PX:
+        times += 1
     # By ratio rather than by size: of a last row or column that was added to, only its true part counts.
-    thumb = cv2.resize(reduced, None, fx=THUMB_PX / width, fy=THUMB_PX / height, interpolation=cv2.INTER_AREA)
-    return _uint8(thumb)
-
-
-def _uint8(image: npt.NDArray[np.integer | np.floating]) -> npt.NDArray[np.uint8]:
-    return np.asarray(image, dtype=np.uint8)
+    across, down = THUMB_PX * 2**times / width, THUMB_PX * 2**times / height
+    thumb = cv2.resize(picture.reduced(times), None, fx=across, fy=down, interpolation=cv2.INTER_AREA)
+    return np.asarray(thumb, dtype=np.uint8)
 
 
 def _cosines() -> npt.NDArray[np.float64]:

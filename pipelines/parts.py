@@ -3,13 +3,14 @@
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any, TypeVar
 
 import ray
-import ray.data
 from ray.exceptions import RayError
 
 from manifests.store import Folder
+from pipelines.memory import leave_imports_uncollected
 from pipelines.sources.record import SourceError
 
 Item = dict[str, Any]
@@ -49,15 +50,26 @@ def run_parts(
     Raises:
         StageError: a part failed, with the error's own words; or killed its process over and over.
     """
-    if not items:
-        return
-    attempt = partial(_attempt, work, careful_work or work, folder, uuid.uuid4().hex)
-    # One block an item, so that each is a task of its own; a crash then takes down one part and no more.
-    data = ray.data.from_items(list(items), override_num_blocks=len(items))
+    attempt = ray.put(partial(_attempt, work, careful_work or work, folder, uuid.uuid4().hex))
+    # Ray does again, wherever there is room, what went down with its process or its node.
+    task = ray.remote(num_cpus=1, max_retries=-1)(_work_on_part)
+    waiting = iter(items)
+    running = [task.remote(attempt, item) for item in islice(waiting, workers)]
     try:
-        yield from data.map(attempt, concurrency=workers, num_cpus=1).iter_rows()
+        while running:
+            ended, running = ray.wait(running)
+            running += [task.remote(attempt, item) for item in islice(waiting, 1)]
+            yield ray.get(ended[0])
     except RayError as error:
         raise StageError(own_words(error)) from error
+    finally:
+        for left in running if ray.is_initialized() else ():
+            ray.cancel(left)
+
+
+def _work_on_part(attempt: Work, item: Item) -> Item:
+    leave_imports_uncollected()
+    return attempt(item)
 
 
 def _attempt(work: Work, careful_work: Work, folder: Folder, session: str, item: Item) -> Item:

@@ -144,10 +144,10 @@ class Node:
         return list(found.values())
 
     def works_on_parts(self) -> bool:
-        """Whether a worker of this node is inside a task of Ray Data's map right now."""
+        """Whether a worker of this node is inside a part right now."""
         for process in self.processes():
             try:
-                if "".join(process.cmdline()[:1]).startswith("ray::Map"):
+                if "".join(process.cmdline()[:1]).startswith("ray::_work_on_part"):
                     return True
             except psutil.Error:
                 continue

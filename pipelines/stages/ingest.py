@@ -38,6 +38,8 @@ from pipelines.stages.context import (
 
 FOLDER = "samples"
 
+_NO_VALUES: dict[str, Any] = dict.fromkeys(SAMPLES.names)
+
 Rgb = npt.NDArray[np.uint8]
 
 
@@ -163,8 +165,7 @@ def _child() -> ProcessPoolExecutor:
 
 
 def _bare_row(source: str, record: Record, reason: Reason | None, detail: str | None) -> dict[str, Any]:
-    row: dict[str, Any] = dict.fromkeys(SAMPLES.names)
-    row |= {
+    row: dict[str, Any] = _NO_VALUES | {
         "record_id": record_id(source, record.key),
         "source": source,
         "source_key": record.key,
@@ -193,8 +194,9 @@ def look(source: str, record: Record, settings: IngestSettings, planting: Planti
         image = images.decode_rgb(record.data, header, settings.image_px)
     except images.ImageError as error:
         return Looked(row | _refusal(error.reason, str(error)), [])
-    crop = images.resize_area(images.centre_square(image), settings.image_px)
-    centre, whole = perceptual.thumbs(image)
+    square = images.Halvings(images.centre_square(image))
+    crop = images.resize_area(square, settings.image_px)
+    centre, whole = perceptual.thumbs(image, square)
     mean, deviation = images.mean_deviation(crop)
     row |= {
         "mean": mean,
