@@ -23,6 +23,9 @@ import numpy as np
 import ray
 from rich.console import Console
 
+# Run as a script, this folder comes first on the path, and its dedup.py would stand in for the package.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 from manifests import images
 from manifests.store import Folder
 from pipelines import cluster

@@ -1,0 +1,1 @@
+"""Scripts that measure; each is run by itself, from anywhere."""
