@@ -10,17 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch.nn import functional
 
-from manifests.schema import CODE_BITS, THUMB_BYTES, THUMB_PX
+from dedup.corruption import changed, masked
+from dedup.inputs import AllPixels, InDirections, Inputs, medians, network_input
+from manifests.schema import CODE_BITS, THUMB_BYTES
 
 GRID = 2.0**-14
 """Weights are whole multiples of this, so that sums of uint8 times weight are exact in float64 in any order."""
 
 _EXACT_BELOW = 2.0**53  # float64 holds every whole number up to here
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
-_PIXELS = THUMB_PX * THUMB_PX
 
 
 class AutoencoderSettings(BaseModel):
@@ -28,16 +29,37 @@ class AutoencoderSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    standardise: bool = Field(
-        True,
-        description="bring each image to mean 0 and deviation 1 first; false is the paper's plain form, pixels / 255",
-    )
-    fit_images: int = Field(30_000, ge=1, description="images to fit on at most, drawn by the seed")
+    standardise: bool = Field(True, description="bring each image to mean 0 and deviation 1; false: pixels / 255")
+    fit_images: int = Field(10_000, ge=1, description="images to fit on at most, drawn by the seed")
     epochs: int = Field(12, ge=1, description="passes over the images that are fitted on")
     batch_images: int = Field(100, ge=1, description="images in an update")
     learning_rate: float = Field(1e-3, gt=0, description="Adam's learning rate, falling to 0 along a half cosine")
     dropout: float = Field(0.2, ge=0, lt=1, description="share of hidden units silenced in an update")
-    noise: float = Field(0.2, ge=0, lt=1, description="share of pixels masked in the input, all three channels at once")
+    noise: float = Field(0.0, ge=0, lt=1, description="share of pixels masked in the input, all three channels at once")
+    changes: bool = Field(True, description="show near-duplicate changes of the images, and ask for the images back")
+    directions: int = Field(
+        32,
+        ge=0,
+        le=CODE_BITS,
+        description="look at so many directions in which images differ most for what changes do to them; 0: at all "
+        "pixels. More tell more images apart, and put copies at a larger radius",
+    )
+    mirror_units: bool = Field(True, description="a mirrored image has the same bits, but for fixed ones that flip")
+    balance: bool = Field(True, description="move each bit's threshold to the middle of the images that are fitted on")
+
+    @model_validator(mode="after")
+    def _together(self) -> "AutoencoderSettings":
+        if self.mirror_units and not self.directions:
+            raise ValueError("mirror_units=true needs directions; set directions=32, or mirror_units=false")
+        if self.directions and not self.changes:
+            raise ValueError("directions are found by the changes; set changes=true, or directions=0")
+        return self
+
+
+PAPER = AutoencoderSettings(
+    standardise=False, fit_images=30_000, noise=0.2, changes=False, directions=0, mirror_units=False, balance=False
+)
+"""The paper's plain form: pixels, masked at random, and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +126,9 @@ def fit(
     Raises ValueError where there is nothing to fit on, or the fit ran away.
 
     Radford et al. 2016, section 4.1.1: "a 3072-128-3072 de-noising dropout regularized RELU autoencoder".
-    Departs: images are standardised by default, because a code of plain pixels turns with the brightness. The noise
-    (masked pixels) and both rates are ours: the paper states none.
+    Departs: by default images are standardised, since a code of plain pixels turns with the brightness; the noise is
+    what near-duplicates undergo; and inputs are the directions that it disturbs least, folded into the weights at the
+    end. The paper states neither noise nor rates. PAPER is its plain form.
     """
     if thumbs.ndim != 2 or thumbs.shape[1] != THUMB_BYTES or not len(thumbs):
         raise ValueError(f"thumbs {thumbs.shape} are not (1 or more, {THUMB_BYTES}); keep at least one image")
@@ -113,44 +136,16 @@ def fit(
         draw = torch.Generator().manual_seed(seed)
         # Pixels stay uint8 until their batch's turn: as float32 they would take four times the memory.
         pixels = torch.from_numpy(_subset(thumbs, settings.fit_images, draw))
-        # The network sees images about their mean, which is folded into the bias at the end: the same function, but
-        # all-positive inputs, as pixels / 255 are, would let the first updates push every ReLU out of reach.
-        batches = pixels.split(settings.batch_images)  # type: ignore[no-untyped-call]
-        mean_image = torch.zeros(THUMB_BYTES)
-        for batch in batches:
-            mean_image += _network_input(batch, settings.standardise).sum(dim=0) / len(pixels)
-        encode, decode = _weights(draw), _weights(draw).t().contiguous()
-        hidden_bias, output_bias = torch.zeros(CODE_BITS), torch.zeros(THUMB_BYTES)
-        parameters = [tensor.requires_grad_() for tensor in (encode, hidden_bias, decode, output_bias)]
-        adam = torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True)
-        updates = settings.epochs * len(batches)
-        fall = torch.optim.lr_scheduler.CosineAnnealingLR(adam, T_max=updates)
-        losses: list[float] = []
-        for epoch in range(1, settings.epochs + 1):
-            total = 0.0
-            for rows in torch.randperm(len(pixels), generator=draw).split(settings.batch_images):  # type: ignore[no-untyped-call]
-                clean = _network_input(pixels[rows], settings.standardise) - mean_image
-                seen = _masked(clean, settings.noise, draw)
-                hidden = functional.linear(seen, encode, hidden_bias).relu()
-                hidden = hidden * _kept(hidden.shape, settings.dropout, draw)
-                loss = functional.mse_loss(functional.linear(hidden, decode, output_bias), clean)
-                adam.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                adam.step()
-                fall.step()
-                total += float(loss.detach()) * len(rows)
-            losses.append(total / len(pixels))
-            if not math.isfinite(losses[-1]):
-                raise ValueError(
-                    f"the autoencoder's error is {losses[-1]} in epoch {epoch}; "
-                    f"lower learning_rate={settings.learning_rate}"
-                )
-            if on_epoch is not None:
-                on_epoch(epoch, losses[-1])
-        weights = on_grid(encode.detach().numpy())
-        bias = on_grid(hidden_bias.detach().numpy() - weights @ mean_image.numpy().astype(np.float64))
-        encoder = Encoder(weights=weights, bias=bias, standardise=settings.standardise)
-    return Fitted(encoder=encoder, losses=losses)
+        inputs = _inputs(pixels, settings, draw)
+        encode, hidden_bias, losses = _train(inputs, settings, draw, on_epoch)
+        exact_weights, exact_bias = inputs.folded(encode, hidden_bias)
+        # A unit's scale leaves its bit alone; with the largest weight at 1, rounding to the grid loses least.
+        scale = exact_weights.abs().amax(dim=1, keepdim=True).clamp_(min=1e-30)
+        weights, bias = on_grid((exact_weights / scale).numpy()), on_grid((exact_bias / scale[:, 0]).numpy())
+        if settings.balance:
+            bias = on_grid(-medians(weights, pixels, settings.standardise))
+        bias[inputs.odd.numpy()] = 0  # the mirror images balance them
+        return Fitted(encoder=Encoder(weights=weights, bias=bias, standardise=settings.standardise), losses=losses)
 
 
 def save_encoder(encoder: Encoder) -> bytes:
@@ -200,24 +195,55 @@ def _subset(thumbs: npt.NDArray[np.uint8], most: int, draw: torch.Generator) -> 
     return np.asarray(thumbs[drawn], np.uint8)
 
 
-def _network_input(pixels: torch.Tensor, standardise: bool) -> torch.Tensor:
-    images = pixels.to(torch.float32)
-    if not standardise:
-        return images.div_(255)
-    images.sub_(images.mean(dim=1, keepdim=True))
-    return images.div_(images.square().mean(dim=1, keepdim=True).sqrt_().clamp_(min=1e-3))
+def _inputs(pixels: torch.Tensor, settings: AutoencoderSettings, draw: torch.Generator) -> Inputs:
+    def corrupt(batch: torch.Tensor, middle: torch.Tensor) -> torch.Tensor:
+        images = network_input(changed(batch, draw) if settings.changes else batch, settings.standardise) - middle
+        return masked(images, settings.noise, draw) if settings.noise else images
+
+    if not settings.directions:
+        return AllPixels(pixels, settings.standardise, corrupt)
+    return InDirections(pixels, settings.standardise, corrupt, settings.directions, settings.mirror_units, draw)
 
 
-def _weights(draw: torch.Generator) -> torch.Tensor:
-    return torch.empty(CODE_BITS, THUMB_BYTES).normal_(0, 1 / math.sqrt(THUMB_BYTES), generator=draw)
+def _train(
+    inputs: Inputs,
+    settings: AutoencoderSettings,
+    draw: torch.Generator,
+    on_epoch: Callable[[int, float], None] | None,
+) -> tuple[torch.Tensor, torch.Tensor, list[float]]:
+    """Weights and bias of the hidden units, and the error of each epoch."""
+    sees, images = inputs.unit_sees, len(inputs)
+    encode = torch.empty(sees.shape).normal_(0, 1 / math.sqrt(sees.shape[1]), generator=draw).mul_(sees)
+    decode = torch.empty(sees.shape).normal_(0, 1 / math.sqrt(sees.shape[1]), generator=draw).t().contiguous()
+    hidden_bias, output_bias = torch.zeros(CODE_BITS), torch.zeros(sees.shape[1])
+    parameters = [tensor.requires_grad_() for tensor in (encode, hidden_bias, decode, output_bias)]
+    adam = torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True)
+    updates = settings.epochs * math.ceil(images / settings.batch_images)
+    fall = torch.optim.lr_scheduler.CosineAnnealingLR(adam, T_max=updates)
+    losses: list[float] = []
+    for epoch in range(1, settings.epochs + 1):
+        total = 0.0
+        for rows in torch.randperm(images, generator=draw).split(settings.batch_images):  # type: ignore[no-untyped-call]
+            clean, seen = inputs.batch(rows)
+            hidden = functional.linear(seen, encode * sees, hidden_bias * ~inputs.odd).relu()
+            hidden = hidden * _kept(hidden.shape, settings.dropout, draw)
+            loss = functional.mse_loss(functional.linear(hidden, decode, output_bias), clean)
+            adam.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            adam.step()
+            fall.step()
+            total += float(loss.detach()) * len(rows)
+        losses.append(total / images)
+        if not math.isfinite(losses[-1]):
+            raise ValueError(
+                f"the autoencoder's error is {losses[-1]} in epoch {epoch}; "
+                f"lower learning_rate={settings.learning_rate}"
+            )
+        if on_epoch is not None:
+            on_epoch(epoch, losses[-1])
+    return (encode * sees).detach(), (hidden_bias * ~inputs.odd).detach(), losses
 
 
 def _kept(shape: torch.Size, rate: float, draw: torch.Generator) -> torch.Tensor:
     """1 / (1 - rate) where a value stays, 0 where it is dropped; means stay what they are without dropout."""
     return torch.empty(shape).bernoulli_(1 - rate, generator=draw).div_(1 - rate)
-
-
-def _masked(images: torch.Tensor, rate: float, draw: torch.Generator) -> torch.Tensor:
-    """The images with whole pixels set to 0 (of a standardised image: to its mean), the rest as they are."""
-    kept = torch.empty(len(images), _PIXELS, 1).bernoulli_(1 - rate, generator=draw)
-    return (images.view(-1, _PIXELS, 3) * kept).view(len(images), -1)

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dedup.autoencoder import Encoder
-from manifests.schema import CODE_BITS, THUMB_BYTES
+from manifests.schema import CODE_BITS, THUMB_BYTES, THUMB_PX
 
 FLAT_DEVIATION = 4.0
 """Below this deviation, in grey levels over all 3072 values, a standardised code shows noise rather than the picture.
@@ -45,6 +45,30 @@ def encode(encoder: Encoder, thumbs: npt.NDArray[np.uint8]) -> npt.NDArray[np.ui
             active = sums + 255.0 * encoder.bias > 0
         codes[start : start + _BATCH_IMAGES] = np.packbits(active, axis=1, bitorder="little").view("<u8")
     return codes
+
+
+def mirrored(thumbs: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The thumbs mirrored left to right.
+
+    thumbs: uint8[N, 3072], RGB; returns the same
+    """
+    _check(thumbs)
+    return np.ascontiguousarray(thumbs.reshape(-1, THUMB_PX, THUMB_PX, 3)[:, :, ::-1]).reshape(len(thumbs), THUMB_BYTES)
+
+
+def mirror_bits(encoder: Encoder) -> npt.NDArray[np.uint64] | None:
+    """The bits, uint64[2], in which the codes of an image and of its mirror image differ; None where that varies.
+
+    So `codes ^ mirror_bits(encoder)` are the codes of the mirror images, if the encoder was fitted with `mirror_units`.
+    Only a unit that sees exactly nothing of an image, as of a symmetric one, has the bit 0 for both.
+    """
+    rows = encoder.weights.reshape(CODE_BITS, THUMB_PX, THUMB_PX, 3)
+    turned = rows[:, :, ::-1]
+    even = (rows == turned).all(axis=(1, 2, 3))
+    odd = (rows == -turned).all(axis=(1, 2, 3)) & (encoder.bias == 0) & ~even
+    if not (even | odd).all():
+        return None
+    return np.packbits(odd, bitorder="little").view("<u8").astype(np.uint64)
 
 
 def flat(thumbs: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dedup.autoencoder import GRID, Encoder, on_grid
-from dedup.codes import FLAT_DEVIATION, encode, flat, pack, unpack
+from dedup.codes import FLAT_DEVIATION, encode, flat, mirror_bits, mirrored, pack, unpack
 
 
 def drawn_encoder(seed: int, standardise: bool) -> Encoder:
@@ -115,6 +115,41 @@ def test_flat_is_below_the_stated_deviation() -> None:
     wave = np.tile([1, -1], 1536)
     thumbs = np.stack([128 + step * wave, 128 + (step - 1) * wave, 128 + (step + 1) * wave]).astype(np.uint8)
     np.testing.assert_array_equal(flat(thumbs), [False, True, False])
+
+
+def test_mirrored_thumbs_are_flipped_left_to_right() -> None:
+    thumbs = drawn_thumbs(7, 5)
+    turned = mirrored(thumbs)
+    for before, after in zip(thumbs.reshape(5, 32, 32, 3), turned.reshape(5, 32, 32, 3), strict=True):
+        np.testing.assert_array_equal(after, np.fliplr(before))
+    np.testing.assert_array_equal(mirrored(turned), thumbs)
+    assert mirrored(thumbs[:0]).shape == (0, 3072)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), standardise=st.booleans(), odd_bits=st.sets(st.integers(0, 127)))
+def test_codes_of_mirror_images_flip_the_bits_of_odd_rows(seed: int, standardise: bool, odd_bits: set[int]) -> None:
+    drawn = drawn_encoder(seed, standardise)
+    rows = drawn.weights.reshape(128, 32, 32, 3)
+    odd = np.isin(np.arange(128), list(odd_bits))
+    rows = rows + np.where(odd, -1, 1)[:, None, None, None] * rows[:, :, ::-1]
+    encoder = Encoder(rows.reshape(128, 3072), np.where(odd, 0, drawn.bias), standardise)
+    flips = mirror_bits(encoder)
+    assert flips is not None
+    assert set(np.flatnonzero(np.unpackbits(flips.view(np.uint8), bitorder="little"))) == odd_bits
+    thumbs = drawn_thumbs(seed, 60)
+    thumbs = thumbs[(thumbs != mirrored(thumbs)).any(axis=1)]
+    seen = encode(encoder, thumbs)
+    np.testing.assert_array_equal(encode(encoder, mirrored(thumbs)), seen ^ flips)
+
+
+def test_an_encoder_without_parity_has_no_mirror_bits() -> None:
+    drawn = drawn_encoder(0, True)
+    assert mirror_bits(drawn) is None
+    rows = drawn.weights.reshape(128, 32, 32, 3)
+    odd = (rows - rows[:, :, ::-1]).reshape(128, 3072)
+    assert mirror_bits(Encoder(odd, np.zeros(128), True)) is not None
+    assert mirror_bits(Encoder(odd, np.full(128, GRID), True)) is None  # the bias is not negated
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)), max_size=20))
