@@ -29,17 +29,19 @@ def apply_change(image: Image, name: str) -> Image:
 
     image: uint8[H, W, 3], RGB, 0..255, both sides at least 32 px. The result may have another size.
 
-    Raises: ValueError where the name is none of CHANGES, or the array is no such image.
+    Raises: ValueError where the name is none of CHANGES and HARD_CHANGES, or the array is no such image.
     """
-    if name not in CHANGES:
-        nearest = difflib.get_close_matches(name, CHANGES, n=1, cutoff=0.0)[0]
-        raise ValueError(f"change {name!r} is none of {', '.join(CHANGES)}; try {nearest!r}")
+    change = CHANGES.get(name) or HARD_CHANGES.get(name)
+    if change is None:
+        names = [*CHANGES, *HARD_CHANGES]
+        nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
+        raise ValueError(f"change {name!r} is none of {', '.join(names)}; try {nearest!r}")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or min(image.shape[:2]) < SMALLEST_PX:
         raise ValueError(
             f"image {image.dtype}{list(image.shape)} is not uint8[H, W, 3] with sides of at least {SMALLEST_PX} px; "
             "convert it to RGB and resize it first"
         )
-    return CHANGES[name](np.ascontiguousarray(image))
+    return change(np.ascontiguousarray(image))
 
 
 def _uint8(pixels: npt.NDArray[np.generic] | cv2.typing.MatLike | None) -> Image:
@@ -116,9 +118,9 @@ def _caption(image: Image) -> Image:
     return out
 
 
-def _rotate(image: Image) -> Image:
+def _rotate(image: Image, degrees: float) -> Image:
     height, width = image.shape[:2]
-    turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), 2.0, 1.0)
+    turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
     return _uint8(cv2.warpAffine(image, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
 
@@ -136,6 +138,39 @@ def _letterbox(image: Image) -> Image:
 
 def _mirror(image: Image) -> Image:
     return _uint8(cv2.flip(image, 1))
+
+
+def _stretch(image: Image, percent: int) -> Image:
+    """Wider, and no taller."""
+    height, width = image.shape[0], (image.shape[1] * percent + 50) // 100
+    return _uint8(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+def _border(image: Image, percent: int) -> Image:
+    """A white bar added at the left: the picture is whole, and no longer in the middle."""
+    bar = max(1, (image.shape[1] * percent + 50) // 100)
+    return _uint8(cv2.copyMakeBorder(image, 0, 0, bar, 0, cv2.BORDER_CONSTANT, value=(255, 255, 255)))
+
+
+def _sticker(image: Image, percent: int) -> Image:
+    """An opaque chequered patch over so much of the area, right of the middle and above it."""
+    out = image.copy()
+    height, width = (max(1, round(side * (percent / 100) ** 0.5)) for side in out.shape[:2])
+    top, left = (out.shape[0] - height) // 5, (out.shape[1] - width) * 4 // 5
+    # Six squares either way: coarse enough to be seen at the size that hashes look at.
+    rows, columns = np.arange(height)[:, None] * 6 // height, np.arange(width) * 6 // width
+    dark = ((rows + columns) % 2 == 1)[..., None]
+    out[top : top + height, left : left + width] = np.where(dark, (200, 24, 40), (250, 220, 40))
+    return out
+
+
+def _gamma(image: Image, gamma: float) -> Image:
+    levels = np.rint(255 * (np.arange(256) / 255) ** gamma).astype(np.uint8)
+    return _uint8(cv2.LUT(image, levels))
+
+
+def _crop_jpeg_caption(image: Image) -> Image:
+    return _caption(_jpeg(_crop(image, percent=10), quality=40))
 
 
 CHANGES: Mapping[str, Change] = MappingProxyType(
@@ -156,9 +191,23 @@ CHANGES: Mapping[str, Change] = MappingProxyType(
         "blur": _blur,
         "grey": _grey,
         "caption": _caption,
-        "rotate2": _rotate,
+        "rotate2": functools.partial(_rotate, degrees=2.0),
         "letterbox": _letterbox,
         "mirror": _mirror,
     }
 )
 """Every change by name, in fixed order. Each takes and gives uint8[H, W, 3] RGB."""
+
+HARD_CHANGES: Mapping[str, Change] = MappingProxyType(
+    {
+        "crop20": functools.partial(_crop, percent=21),  # by _crop's approximation, 20 % of the area
+        "rotate5": functools.partial(_rotate, degrees=5.0),
+        "aspect115": functools.partial(_stretch, percent=115),
+        "border10": functools.partial(_border, percent=10),
+        "sticker15": functools.partial(_sticker, percent=15),
+        "jpeg10": functools.partial(_jpeg, quality=10),
+        "gamma16": functools.partial(_gamma, gamma=1.6),
+        "crop_jpeg_caption": _crop_jpeg_caption,
+    }
+)
+"""Heavier changes by name, in fixed order: to measure with, never planted in a run."""

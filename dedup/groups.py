@@ -1,101 +1,211 @@
-"""Pairs to groups, and of each group the one image to keep."""
+"""Nominated pairs to groups of one picture, and of each group the image to keep."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
-from dedup.neighbours import stream_pairs_within
-from dedup.verdict import Seen, VerdictSettings, same
+from dedup import forest
+from dedup.neighbours import collapse
+from dedup.nominate import nominate
+from dedup.verdict import Pairs, Seen, VerdictSettings, closest_scores, scores, unfit
 
 Rows = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float32]
+
+_FEWEST_PAIRS = 256  # of a thread: starting one for fewer takes longer than they do
+# Hashes further apart than this are not looked at as parts of one star: a chain of thousands would take for ever.
+_REACH_BITS = 32
 
 
 @dataclass(frozen=True)
 class Groups:
-    """Groups of images, int64[N] labels, and how many pairs were judged the same (repeats chained) to make them."""
+    """Groups of N images that show one picture each; an image like no other is a group of its own.
 
-    labels: Rows
-    pairs: int
-
-
-def find_groups(seen: Seen, settings: VerdictSettings) -> Groups:
-    """The groups of images that show the same picture; an image like no other is a group of its own.
-
-    A label is the smallest row of its group. Memory grows with the images, not with the pairs.
+    keepers: int64[N], the row that is kept of each image's group; itself where it is kept
+    distance: uint8[N], between the hashes of an image and its keeper, 0 where it is kept
+    score: float32[N], how sure the verdict was of the two; the border is at 0. inf where it is kept
+    mirrored: bool[N], whether it is its keeper's mirror image
+    nominated, judged: how many pairs hashes nominated, and how many of them had to be looked at
     """
-    meaningful = np.flatnonzero(~seen.flat)
-    images = seen.of(meaningful)
-    labels, pairs = np.arange(len(images)), 0
-    looks = None if settings.phash_max is None else images.looks
-    for nominated in stream_pairs_within(images.codes, settings.radius, looks):
-        agreed = same(settings, nominated.distance, images.looks[nominated.first], images.looks[nominated.second])
-        pairs += int(np.count_nonzero(agreed))
-        labels = merge(labels, nominated.first[agreed], nominated.second[agreed])
-    everywhere = np.arange(len(seen))
-    everywhere[meaningful] = meaningful[labels]
-    return Groups(everywhere, pairs)
+
+    keepers: Rows
+    distance: npt.NDArray[np.uint8]
+    score: Scores
+    mirrored: npt.NDArray[np.bool_]
+    nominated: int
+    judged: int
+
+    @property
+    def removed(self) -> Rows:
+        """The rows that are not kept, ascending."""
+        return np.flatnonzero(self.keepers != np.arange(len(self.keepers)))
 
 
-def components(images: int, first: Rows, second: Rows) -> Rows:
-    """The label of each image, int64[images]: the smallest row that pairs connect it with, by any number of steps.
+class Grouping:
+    """Groups in the making. The result depends on neither the order of the images nor that of the pairs."""
 
-    first, second: int64[P], the rows of each pair, in any order
+    def __init__(self, seen: Seen, settings: VerdictSettings, rank: Rows, threads: int = 1) -> None:
+        """`seen`: N images; `rank`: int64[N], the image of lowest rank in a group is kept."""
+        self._images = len(seen)
+        self._settings, self._threads = settings, threads
+        # By rank from here on, so that the first row of any set of rows is the one to keep.
+        by_rank = np.argsort(rank, kind="stable")
+        self._order = by_rank[~unfit(settings, seen)[by_rank]]
+        looks = [seen.codes, *([seen.mirror_codes, seen.fingerprints] if settings.rule == "joint" else [])]
+        # Ten thousand copies of one picture would be fifty million pairs.
+        self._distinct, self._repeats = collapse(np.concatenate(looks, axis=1)[self._order])
+        self._seen = seen.of(self._order[self._distinct])
+        self._parents = np.arange(len(self._seen))
+        self.nominated = self.judged = 0
+
+    @property
+    def seen(self) -> Seen:
+        """The distinct images, neither flat nor repeats, best rank first."""
+        return self._seen
+
+    @property
+    def pictures(self) -> Seen:
+        """One image of each group as it stands, the best."""
+        return self._seen.of(forest.roots(self._parents) == np.arange(len(self._parents)))
+
+    @property
+    def removals(self) -> int:
+        """How many images would be removed by what was found so far, if all that are joined were one group."""
+        trees = int(np.count_nonzero(forest.roots(self._parents) == np.arange(len(self._parents))))
+        return len(self._order) - trees
+
+    def extend(self, radius: int) -> None:
+        """Join all pairs that hashes within the radius nominate and that are judged the same."""
+        with ThreadPoolExecutor(self._threads) as pool:
+            trees = lambda: forest.roots(self._parents)  # noqa: E731
+            for pairs, _ in nominate(self._settings, radius, self._seen, threads=self._threads, trees=trees):
+                self.nominated += len(pairs)
+                self._take(pairs, radius, pool)
+
+    def _take(self, pairs: Pairs, radius: int, pool: ThreadPoolExecutor) -> None:
+        # The nearest first: of a group of n images the n - 1 surest pairs are judged, not all n (n - 1) / 2.
+        left = pairs.of(np.argsort(pairs.distance, kind="stable"))
+        while True:
+            left = left.of(forest.apart(self._parents, left.first, left.second))
+            if not len(left):
+                return
+            turn = forest.needed(self._parents, left.first, left.second)
+            judged = left.of(turn)
+            self.judged += len(judged)
+            found = _spread(
+                pool, self._threads, judged, lambda some: scores(self._settings, radius, some, self._seen, self._seen)
+            )
+            same = judged.of(found >= 0)
+            forest.join(self._parents, same.first, same.second)
+            left = left.of(~turn)
+
+    def groups(self, radius: int) -> Groups:
+        """The groups of all that was joined."""
+        keepers, pairs, score = self._stars(radius)
+        everywhere = np.arange(len(self._order))
+        everywhere[self._distinct] = self._distinct[keepers]
+        distance, mirrored = np.zeros(len(self._order), np.uint8), np.zeros(len(self._order), np.bool_)
+        sure = np.full(len(self._order), np.inf, np.float32)
+        members = self._distinct[pairs.second]
+        distance[members], mirrored[members], sure[members] = pairs.distance, pairs.mirrored, score
+        # A repeat's keeper is that of the image that it repeats.
+        first, second = self._repeats.first, self._repeats.second
+        everywhere[second], distance[second], mirrored[second] = everywhere[first], distance[first], mirrored[first]
+        sure[second] = np.where(everywhere[first] == first, np.float32(self._surest(radius)), sure[first])
+        all_keepers = np.arange(self._images)
+        all_keepers[self._order] = self._order[everywhere]
+        result = Groups(
+            all_keepers,
+            np.zeros(self._images, np.uint8),
+            np.full(self._images, np.inf, np.float32),
+            np.zeros(self._images, np.bool_),
+            self.nominated,
+            self.judged,
+        )
+        result.distance[self._order], result.score[self._order] = distance, sure
+        result.mirrored[self._order] = mirrored
+        return result
+
+    def _surest(self, radius: int) -> float:
+        return float(radius) if self._settings.rule == "code" else 1 - self._settings.correlation_min
+
+    def _stars(self, radius: int) -> tuple[Rows, Pairs, Scores]:
+        """The keeper of each distinct image; the pair of each that is not kept (as `second`) with it, and its score."""
+        trees = forest.roots(self._parents)
+        keepers = np.arange(len(trees))
+        left = np.flatnonzero(trees != keepers)
+        left = np.flatnonzero(np.isin(trees, trees[left]))
+        centre_of = np.empty(len(trees), np.int64)
+        found_pairs, found_scores = [], []
+        nobody = np.empty(0, np.int64)
+        found_pairs.append((nobody, nobody, np.empty(0, np.uint8), np.empty(0, np.bool_), np.empty(0, np.uint8)))
+        found_scores.append(np.empty(0, np.float32))
+        with ThreadPoolExecutor(self._threads) as pool:
+            while len(left):
+                # Rows are in order of rank, so the first row left of a tree is the best.
+                _, first = np.unique(trees[left], return_index=True)
+                centre_of[trees[left[first]]] = left[first]
+                centres = centre_of[trees[left]]
+                tested = centres != left
+                pairs, score = self._closest(pool, radius, centres[tested], left[tested])
+                joins = (score >= 0) if self._settings.grouping == "star" else np.ones(len(score), np.bool_)
+                members = left[tested][joins]
+                keepers[members] = centres[tested][joins]
+                kept = pairs.of(joins)
+                found_pairs.append((keepers[members], members, kept.distance, kept.mirrored, kept.view))
+                found_scores.append(score[joins])
+                left = left[tested][~joins]
+        return (
+            keepers,
+            Pairs(*(np.concatenate(column) for column in zip(*found_pairs, strict=True))),
+            np.concatenate(found_scores),
+        )
+
+    def _closest(self, pool: ThreadPoolExecutor, radius: int, first: Rows, second: Rows) -> tuple[Pairs, Scores]:
+        def some(rows: Rows) -> tuple[Pairs, Scores]:
+            return closest_scores(
+                self._settings, radius, self._seen, self._seen, first[rows], second[rows], _REACH_BITS
+            )
+
+        shares = np.array_split(np.arange(len(first)), max(1, min(self._threads, len(first) // _FEWEST_PAIRS)))
+        done = list(pool.map(some, shares))
+        columns = zip(
+            *((p.first, p.second, p.distance, p.mirrored, p.view) for p, _ in done),
+            strict=True,
+        )
+        return Pairs(*(np.concatenate(column) for column in columns)), np.concatenate([score for _, score in done])
+
+
+def _spread(pool: ThreadPoolExecutor, threads: int, pairs: Pairs, work: Callable[[Pairs], Scores]) -> Scores:
+    shares = np.array_split(np.arange(len(pairs)), max(1, min(8 * threads, len(pairs) // _FEWEST_PAIRS)))
+    return np.concatenate(list(pool.map(lambda rows: work(pairs.of(rows)), shares)))
+
+
+def find_groups(seen: Seen, settings: VerdictSettings, radius: int, rank: Rows, threads: int = 1) -> Groups:
+    """The groups of images that show the same picture.
+
+    rank: int64[N], the image of lowest rank in a group is kept. Memory grows with the images, not with the pairs.
     """
-    return merge(np.arange(images), first, second)
+    grouping = Grouping(seen, settings, rank, threads)
+    grouping.extend(radius)
+    return grouping.groups(radius)
 
 
-def merge(labels: Rows, first: Rows, second: Rows) -> Rows:
-    """The labels, int64[N], after more pairs; `labels` are those of `components` or of an earlier merge."""
-    images = len(labels)
-    rows = np.concatenate([np.arange(images), first])
-    columns = np.concatenate([labels, second])
-    graph = coo_array((np.ones(len(rows), np.bool_), (rows, columns)), shape=(images, images))
-    _, numbers = connected_components(graph, directed=False)
-    # numbers come in no promised order; the first row of each is the smallest
-    _, smallest, inverse = np.unique(numbers, return_index=True, return_inverse=True)
-    return smallest[inverse].astype(np.int64)
-
-
-def choose_keepers(
-    labels: Rows,
-    width: npt.NDArray[np.integer],
-    height: npt.NDArray[np.integer],
-    size_bytes: npt.NDArray[np.integer],
-    sample_ids: npt.NDArray[np.generic],
-) -> Rows:
-    """The row to keep of each image's group, int64[N]: largest area, then most bytes, then smallest sample id.
-
-    labels: int64[N]; width, height, size_bytes: whole numbers[N], of the source's image; sample_ids: ASCII strings[N]
-    """
-    keepers = np.arange(len(labels))
-    members = grouped(labels)
-    area = width[members].astype(np.int64) * height[members].astype(np.int64)
-    ids = sample_ids[members].astype(np.bytes_)
-    keepers[members] = _first_of_each(labels, members, (ids, -size_bytes[members].astype(np.int64), -area))
-    return keepers
-
-
-def smallest_ids(labels: Rows, sample_ids: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+def smallest_ids(keepers: Rows, sample_ids: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     """The smallest sample id of each image's group: the group's name, whatever order the rows came in."""
-    rows = np.arange(len(labels))
-    members = grouped(labels)
-    rows[members] = _first_of_each(labels, members, (sample_ids[members].astype(np.bytes_),))
+    rows = np.arange(len(keepers))
+    members = grouped(keepers)
+    if len(members):
+        order = np.lexsort((sample_ids[members].astype(np.bytes_), keepers[members]))
+        ordered = keepers[members][order]
+        starts = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+        rows[members[order]] = members[order[starts]][np.cumsum(starts) - 1]
     return sample_ids[rows]
 
 
-def grouped(labels: Rows) -> Rows:
+def grouped(keepers: Rows) -> Rows:
     """The rows that share their group with another, ascending."""
-    return np.flatnonzero(np.bincount(labels, minlength=len(labels))[labels] > 1)
-
-
-def _first_of_each(labels: Rows, members: Rows, keys: tuple[npt.NDArray[np.generic], ...]) -> Rows:
-    """For each member, the row of its group that comes first by the keys (as in lexsort, the last key counts most)."""
-    order = np.lexsort((*keys, labels[members]))
-    ordered = labels[members][order]
-    starts = np.concatenate([[True], ordered[1:] != ordered[:-1]]) if len(order) else np.empty(0, np.bool_)
-    first = np.empty(len(members), np.int64)
-    first[order] = members[order[starts]][np.cumsum(starts) - 1]
-    return first
+    return np.flatnonzero(np.bincount(keepers, minlength=len(keepers))[keepers] > 1)

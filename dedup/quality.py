@@ -9,8 +9,9 @@ from typing import TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from dedup.neighbours import MOST_RADIUS
-from dedup.verdict import Seen, VerdictSettings, same
+from dedup.bands import MOST_RADIUS
+from dedup.nominate import nominate
+from dedup.verdict import Seen, VerdictSettings, closest_scores, scores, unfit
 
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -36,7 +37,7 @@ class PlantFigures(TypedDict):
 
 
 class CurvePoint(TypedDict):
-    """What the code alone would do at a radius."""
+    """What the verdict would do at a radius."""
 
     radius: int
     recall: float | None
@@ -57,62 +58,92 @@ class TruthFigures(TypedDict):
 
 @dataclass(frozen=True)
 class Measured:
-    """The figures of planted near-duplicates: of the verdict, and of the code alone at radius 0 to 24."""
+    """The figures of planted near-duplicates: at the radius used, and at every radius up to it."""
 
     plants: PlantFigures
     curve: list[CurvePoint]
 
 
 def measure_plants(
-    settings: VerdictSettings, plants: Seen, changes: Sequence[str], source_rows: Rows, samples: Seen, labels: Rows
+    settings: VerdictSettings,
+    radius: int,
+    plants: Seen,
+    changes: Sequence[str],
+    source_rows: Rows,
+    samples: Seen,
+    keepers: Rows,
+    threads: int = 1,
 ) -> Measured:
     """How well near-duplicates planted of known samples find their source, and what else they are taken for.
 
     plants: P changed copies; changes, source_rows: the change of each, and its source's row among the samples
-    samples: all N; labels: int64[N], their groups
+    samples: all N; keepers: int64[N], of their groups
 
     A plant is found where the verdict says that it and its source are the same. A wrong merge is a plant judged the
     same as a sample outside its source's group: true repeats among the samples, once grouped, are not held against it.
-    A curve point's pairs are all pairs of a plant and a sample within its radius, the right ones with the wrong ones.
+    A curve point's pairs are all pairs of a plant and a sample that are nominated within its radius.
     """
-    distance = np.bitwise_count(plants.codes ^ samples.codes[source_rows]).sum(axis=1, dtype=np.uint8)
-    meaningful = ~plants.flat & ~samples.flat[source_rows]
-    found = same(settings, distance, plants.looks, samples.looks[source_rows]) & meaningful
-    equal = (distance == 0) & meaningful
-    pairs_at = np.zeros(MOST_RADIUS + 1, np.int64)
-    wrong_at = np.zeros(MOST_RADIUS + 1, np.int64)
-    wrong_merges = 0
-    low, high = (np.ascontiguousarray(samples.codes[:, word]) for word in (0, 1))
-    # One plant after the other against all samples: there are a few thousand plants however many samples there are, and
-    # pictures drawn alike may have more pairs within the largest radius than memory holds.
-    for plant in np.flatnonzero(~plants.flat):
-        code = plants.codes[plant]
-        apart = np.bitwise_count(low ^ code[0]) + np.bitwise_count(high ^ code[1])
-        near = np.flatnonzero((apart <= MOST_RADIUS) & ~samples.flat)
-        wrong = near[labels[near] != labels[source_rows[plant]]]
-        pairs_at += np.bincount(apart[near], minlength=MOST_RADIUS + 1)
-        wrong_at += np.bincount(apart[wrong], minlength=MOST_RADIUS + 1)
-        nominated = wrong[apart[wrong] <= settings.radius]
-        looks = np.broadcast_to(plants.looks[plant], (len(nominated), 2))
-        wrong_merges += int(np.count_nonzero(same(settings, apart[nominated], looks, samples.looks[nominated])))
-    found_at = np.bincount(distance[meaningful], minlength=MOST_RADIUS + 1)[: MOST_RADIUS + 1].cumsum()
-    group_sizes = np.bincount(labels, minlength=len(labels))[labels]
+    pairs, score = closest_scores(settings, radius, plants, samples, np.arange(len(plants)), source_rows)
+    meaningful = ~unfit(settings, plants) & ~unfit(settings, samples)[source_rows]
+    right = meaningful & ((score >= 0) | (settings.rule == "code"))
+    found = right & (pairs.distance <= radius)
+    equal = (plants.codes == samples.codes[source_rows]).all(axis=1) & meaningful
+    pairs_at, wrong_at = _compare(settings, radius, plants, source_rows, samples, keepers, threads)
+    found_at = np.bincount(pairs.distance[right], minlength=MOST_RADIUS + 1).cumsum()
+    group_sizes = np.bincount(keepers, minlength=len(keepers))[keepers]
     return Measured(
         plants=PlantFigures(
             sources=len(np.unique(source_rows)),
             recall=_share(int(found.sum()), len(plants)),
             recall_equal=_share(int(equal.sum()), len(plants)),
             by_change=recall_by_change(changes, found, equal),
-            wrong_merges=wrong_merges,
+            wrong_merges=int(wrong_at[radius]),
             compared_pairs=int((len(samples) - group_sizes[source_rows]).sum()),
         ),
         curve=[
-            CurvePoint(radius=radius, recall=_share(int(right), len(plants)), pairs=int(pairs), wrong_merges=int(wrong))
-            for radius, (right, pairs, wrong) in enumerate(
-                zip(found_at, pairs_at.cumsum(), wrong_at.cumsum(), strict=True)
+            CurvePoint(
+                radius=at,
+                recall=_share(int(found_at[at]), len(plants)),
+                pairs=int(pairs_at[at]),
+                wrong_merges=int(wrong_at[at]),
             )
+            for at in range(radius + 1)
         ],
     )
+
+
+def _compare(
+    settings: VerdictSettings,
+    radius: int,
+    plants: Seen,
+    source_rows: Rows,
+    samples: Seen,
+    keepers: Rows,
+    threads: int,
+) -> tuple[Rows, Rows]:
+    """int64[radius + 1] each: pairs of a plant and a sample within each radius; and those of them judged wrongly."""
+    some, others = (np.flatnonzero(~unfit(settings, seen)) for seen in (plants, samples))
+    left, right = plants.of(some), samples.of(others)
+    nearest: dict[str, list[Rows]] = {"pairs": [], "wrong": []}
+    for pairs, turned in nominate(settings, radius, left, right, threads):
+        plant, sample = (pairs.second, pairs.first) if turned else (pairs.first, pairs.second)
+        key = (some[plant] * len(samples) + others[sample]) * (MOST_RADIUS + 1) + pairs.distance
+        nearest["pairs"].append(key)
+        foreign = np.flatnonzero(keepers[others[sample]] != keepers[source_rows[some[plant]]])
+        one, other = (right, left) if turned else (left, right)
+        passed = foreign[scores(settings, radius, pairs.of(foreign), one, other) >= 0]
+        nearest["wrong"].append(key[passed])
+    pairs_at, wrong_at = (_within(keys, radius) for keys in nearest.values())
+    return pairs_at, wrong_at
+
+
+def _within(keys: list[Rows], radius: int) -> Rows:
+    """How many different pairs there are within each radius; a key is a pair's number and, in its last place, bits."""
+    joined = np.unique(np.concatenate([np.empty(0, np.int64), *keys]))
+    pair, distance = np.divmod(joined, MOST_RADIUS + 1)
+    first = np.ones(len(pair), np.bool_)
+    first[1:] = pair[1:] != pair[:-1]
+    return np.bincount(distance[first], minlength=radius + 1).cumsum()
 
 
 def recall_by_change(changes: Sequence[str], found: Mask, equal: Mask) -> dict[str, ChangeFigures]:
@@ -130,10 +161,10 @@ def recall_by_change(changes: Sequence[str], found: Mask, equal: Mask) -> dict[s
     return figures
 
 
-def truth_figures(sample_ids: Sequence[str], labels: Rows, keepers: Rows, source_of: Mapping[str, str]) -> TruthFigures:
+def truth_figures(sample_ids: Sequence[str], keepers: Rows, source_of: Mapping[str, str]) -> TruthFigures:
     """Recall and precision of a grouping against known near-duplicates.
 
-    labels, keepers: int64[N], of `choose_keepers`; source_of: sample id of each known near-duplicate -> that of its
+    keepers: int64[N], of the grouping; source_of: sample id of each known near-duplicate -> that of its
     original. Only those count whose original is among the samples too.
 
     Found is a variant that ended in its original's group. Right to remove is an image whose keeper has the same origin.
@@ -142,7 +173,7 @@ def truth_figures(sample_ids: Sequence[str], labels: Rows, keepers: Rows, source
     variants = [
         (row_of[variant], row_of[source]) for variant, source in source_of.items() if {variant, source} <= row_of.keys()
     ]
-    found = sum(int(labels[variant] == labels[source]) for variant, source in variants)
+    found = sum(int(keepers[variant] == keepers[source]) for variant, source in variants)
     removed = np.flatnonzero(keepers != np.arange(len(keepers))).tolist()
     right = sum(_origin(sample_ids[row], source_of) == _origin(sample_ids[keepers[row]], source_of) for row in removed)
     return TruthFigures(

@@ -1,12 +1,27 @@
-"""The code nominates a pair, the perceptual hash confirms it: the same picture or not."""
+"""Same picture or not: hashes nominate a pair, and its aligned thumbs decide."""
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Literal
 
+import numba
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from dedup.neighbours import MOST_RADIUS
+from dedup.alignment import correlations, edge_pixels
+from dedup.bands import MOST_RADIUS
+from manifests.perceptual import VIEWS, phashes
+from manifests.schema import THUMB_PX
+
+Rows = npt.NDArray[np.int64]
+Hashes = npt.NDArray[np.uint64]
+
+PHASH_HANDICAP = 4
+"""A pHash of 64 bits nominates about as many different pictures as a code of 128 bits that may differ in 4 more."""
+
+FEWEST_EDGE_PIXELS = 32
+"""Of photos one in 2,000 has fewer than 44 in its 32x32 thumb; a dot on white has 12, a short line 21."""
 
 
 class VerdictSettings(BaseModel):
@@ -14,17 +29,28 @@ class VerdictSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    radius: int = Field(
-        14,
-        ge=0,
-        le=MOST_RADIUS,
-        description="code bits that two images may differ in; 0 is the paper's rule, equal codes",
+    rule: Literal["joint", "code"] = Field(
+        "joint",
+        description="joint: codes and pHashes nominate, aligned thumbs decide; code: the 128-bit code alone decides",
     )
-    phash_max: int | None = Field(
-        12,
-        ge=0,
-        le=64,
-        description="pHash bits that they may differ in, in the nearer orientation; null: code alone",
+    radius: Annotated[int, Field(ge=0, le=MOST_RADIUS)] | Literal["auto"] = Field(
+        "auto",
+        description="code bits that two images may differ in, and 4 more than the bits of a pHash; auto: the largest "
+        "that keeps wrong_share_max; with rule code, 0 is the paper's rule, equal codes",
+    )
+    correlation_min: float = Field(
+        0.85,
+        gt=0,
+        lt=1,
+        description="what the edges of two aligned thumbs must correlate, at the lower limit of 3 standard errors "
+        "(rule joint)",
+    )
+    wrong_share_max: float = Field(
+        0.002, gt=0, lt=1, description="share of removals that may be wrong, upper 95 % limit (radius auto)"
+    )
+    grouping: Literal["star", "component"] = Field(
+        "star",
+        description="star: each image is the same as the one kept for it; component: or as one that is, and so on",
     )
 
 
@@ -32,21 +58,23 @@ class VerdictSettings(BaseModel):
 class Seen:
     """What de-duplication sees of N images.
 
-    codes: uint64[N, 2]
-    looks: uint64[N, 2], pHash of the whole image and of its mirror image
-    flat: bool[N], too flat for the code to mean anything; such images are never judged the same as another
+    codes, mirror_codes: uint64[N, 2], of the centre thumb and of its mirror image
+    lumas: uint8[N, 32, 32], of the whole thumb
+    flat: bool[N], too flat for hashes to mean anything; such images are never judged the same as another
     """
 
-    codes: npt.NDArray[np.uint64]
-    looks: npt.NDArray[np.uint64]
+    codes: Hashes
+    mirror_codes: Hashes
+    lumas: npt.NDArray[np.uint8]
     flat: npt.NDArray[np.bool_]
 
     def __post_init__(self) -> None:
-        shapes = self.codes.shape, self.looks.shape, self.flat.shape
+        shapes = self.codes.shape, self.mirror_codes.shape, self.lumas.shape, self.flat.shape
         images = len(self.flat)
-        if shapes != ((images, 2), (images, 2), (images,)):
+        if shapes != ((images, 2), (images, 2), (images, THUMB_PX, THUMB_PX), (images,)):
             raise ValueError(
-                f"codes, looks and flat are {shapes}, not (N, 2), (N, 2) and (N,); read them from the same rows"
+                f"codes, mirror_codes, lumas and flat are {shapes}, not (N, 2), (N, 2), "
+                f"(N, {THUMB_PX}, {THUMB_PX}) and (N,); read them from the same rows"
             )
 
     def __len__(self) -> int:
@@ -54,38 +82,161 @@ class Seen:
 
     def of(self, rows: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> "Seen":
         """The same of some rows: their numbers, or a mask."""
-        return Seen(self.codes[rows], self.looks[rows], self.flat[rows])
+        return Seen(self.codes[rows], self.mirror_codes[rows], self.lumas[rows], self.flat[rows])
+
+    @cached_property
+    def bare(self) -> npt.NDArray[np.bool_]:
+        """bool[N], flat, or with edges in so few places that any two such pictures could be laid over each other."""
+        return self.flat | (edge_pixels(self.lumas) < FEWEST_EDGE_PIXELS)
+
+    @cached_property
+    def views(self) -> Hashes:
+        """uint64[V, 2, N]: the pHash of each view of VIEWS, as it is and mirrored."""
+        return np.stack([np.stack(phashes(self.lumas, view)) for view in VIEWS])
+
+    @cached_property
+    def fingerprints(self) -> Hashes:
+        """uint64[N, 2]: equal for equal lumas, and for others by a chance of 2^-128."""
+        return np.asarray(_fingerprints(np.ascontiguousarray(self.lumas)), np.uint64)
 
 
-def looks(phash: npt.NDArray[np.uint64], phash_mirror: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """The two pHashes of each image side by side, uint64[N, 2]."""
-    return np.stack([phash, phash_mirror], axis=1)
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs that hashes nominate, and how: the first looks like a view of the second, or of its mirror image.
+
+    first, second: int64[P], rows; distance: uint8[P], code bits, or pHash bits and PHASH_HANDICAP
+    mirrored: bool[P]; view: uint8[P], number of a view of VIEWS
+    """
+
+    first: Rows
+    second: Rows
+    distance: npt.NDArray[np.uint8]
+    mirrored: npt.NDArray[np.bool_]
+    view: npt.NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    @property
+    def columns(self) -> tuple[npt.NDArray[Any], ...]:
+        """All arrays, in the order of the fields."""
+        return self.first, self.second, self.distance, self.mirrored, self.view
+
+    def of(self, rows: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> "Pairs":
+        """Some of them."""
+        return Pairs(*(column[rows] for column in self.columns))
 
 
-def same(
-    settings: VerdictSettings,
-    distance: npt.NDArray[np.uint8],
-    first_looks: npt.NDArray[np.uint64],
-    second_looks: npt.NDArray[np.uint64],
-) -> npt.NDArray[np.bool_]:
-    """Whether each pair shows the same picture, bool[P]; the two may be given in either order.
+def unfit(settings: VerdictSettings, seen: Seen) -> npt.NDArray[np.bool_]:
+    """Which images are never judged the same as another, bool[N]: flat ones; with rule joint, bare ones too."""
+    return seen.bare if settings.rule == "joint" else seen.flat
 
-    distance: uint8[P], between their codes
-    first_looks, second_looks: uint64[P, 2], of the pair's first and second image
+
+def scores(settings: VerdictSettings, radius: int, pairs: Pairs, left: Seen, right: Seen) -> npt.NDArray[np.float32]:
+    """How sure it is that each pair shows the same picture, float32[P]; the same from 0 on.
+
+    pairs: nominated, or closest(), `first` rows of left and `second` rows of right
+
+    Joint: the correlation of the aligned thumbs' edges, less correlation_min. Code: the bits left up to the radius.
 
     Radford et al. 2016, section 4.1.1, calls images with equal codes duplicates.
-    Departs: codes may differ in a few bits, since equality alone misses most re-encoded and cropped copies; and pHash
-    has a veto, since wrong pairs grow with the square of the images and the two hashes err on different ones.
+    Departs: hashes only nominate. Pairs of different pictures with near hashes grow with the square of the images;
+    aligned edges part nearly all of them from true copies, so that the hashes may be looser and find more.
     """
-    near = distance <= settings.radius
-    if settings.phash_max is None:
-        return near
-    return near & (look_distance(first_looks, second_looks) <= settings.phash_max)
+    if settings.rule == "code":
+        return np.float32(radius) - pairs.distance.astype(np.float32)
+    found = correlations(left.lumas, right.lumas, pairs.first, pairs.second, pairs.mirrored, pairs.view)
+    return found - np.float32(settings.correlation_min)
 
 
-def look_distance(first_looks: npt.NDArray[np.uint64], second_looks: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
-    """The smaller pHash distance of each pair, as it is or with one of the two mirrored, uint8[P], in bits."""
-    straight = first_looks ^ second_looks
-    crossed = first_looks ^ second_looks[:, ::-1]
-    # Mirroring both is nearly, not quite, the same as mirroring neither: all four keep the verdict symmetric.
-    return np.asarray(np.bitwise_count(np.concatenate([straight, crossed], axis=1)).min(axis=1), np.uint8)
+def closest(
+    settings: VerdictSettings, left: Seen, right: Seen, first: Rows, second: Rows, than: Pairs | None = None
+) -> tuple[Pairs, Rows]:
+    """Given pairs as the nearest hashes would nominate them; and int64[P], 1 where a pair was turned round.
+
+    first, second: int64[P], rows of left and of right. A pair that was turned round has its `first` in right.
+    than: the same pairs as nominated before; now the nearest of other views, or of the other orientation
+    """
+    count = len(first)
+    nearest = Pairs(
+        first.copy(), second.copy(), np.full(count, 255, np.uint8), np.zeros(count, np.bool_), np.zeros(count, np.uint8)
+    )
+    turned = np.zeros(count, np.int64)
+
+    def offer(bits: npt.NDArray[np.uint8], mirrored: bool, view: int, turn: int) -> None:
+        nearer = bits < nearest.distance
+        if than is not None:
+            nearer &= (than.mirrored != mirrored) | (than.view != view)
+        nearest.distance[nearer], nearest.mirrored[nearer], nearest.view[nearer] = bits[nearer], mirrored, view
+        turned[nearer] = turn
+
+    offer(np.bitwise_count(left.codes[first] ^ right.codes[second]).sum(axis=1, dtype=np.uint8), False, 0, 0)
+    if settings.rule == "code":
+        return nearest, turned
+    offer(np.bitwise_count(left.codes[first] ^ right.mirror_codes[second]).sum(axis=1, dtype=np.uint8), True, 0, 0)
+    handicap = np.uint8(PHASH_HANDICAP)
+    for view in range(len(VIEWS)):
+        for mirrored in (0, 1):
+            bits = np.bitwise_count(left.views[0, 0, first] ^ right.views[view, mirrored, second])
+            offer(bits + handicap, bool(mirrored), view, 0)
+            if view:
+                bits = np.bitwise_count(right.views[0, 0, second] ^ left.views[view, mirrored, first])
+                offer(bits + handicap, bool(mirrored), view, 1)
+    around = turned == 1
+    nearest.first[around], nearest.second[around] = second[around], first[around]
+    return nearest, turned
+
+
+def closest_scores(
+    settings: VerdictSettings,
+    radius: int,
+    left: Seen,
+    right: Seen,
+    first: Rows,
+    second: Rows,
+    reach_bits: int = 255,
+) -> tuple[Pairs, npt.NDArray[np.float32]]:
+    """The pairs as `closest` has them, and the score of each, float32[P].
+
+    A pair that does not pass as the nearest hashes have it is looked at once more as the next nearest do. Pairs whose
+    hashes are further apart than `reach_bits` are given -1 without a look.
+    """
+    pairs, turned = closest(settings, left, right, first, second)
+    found = _scored(settings, radius, left, right, pairs, turned, np.flatnonzero(pairs.distance <= reach_bits))
+    if settings.rule == "code":
+        return pairs, found
+    failed = np.flatnonzero((found < 0) & (pairs.distance <= reach_bits))
+    again, turned = closest(settings, left, right, first[failed], second[failed], than=pairs.of(failed))
+    second_look = _scored(
+        settings, radius, left, right, again, turned, np.flatnonzero(again.distance <= min(reach_bits, radius))
+    )
+    better = second_look >= 0
+    for of_all, of_some in zip(pairs.columns, again.columns, strict=True):
+        of_all[failed[better]] = of_some[better]
+    found[failed[better]] = second_look[better]
+    return pairs, found
+
+
+def _scored(
+    settings: VerdictSettings, radius: int, left: Seen, right: Seen, pairs: Pairs, turned: Rows, wanted: Rows
+) -> npt.NDArray[np.float32]:
+    """The scores of the pairs that are wanted, and -1 for the others."""
+    found = np.full(len(pairs), -1, np.float32)
+    for turn, (one, other) in enumerate(((left, right), (right, left))):
+        rows = wanted[turned[wanted] == turn]
+        found[rows] = scores(settings, radius, pairs.of(rows), one, other)
+    return found
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _fingerprints(lumas: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
+    """uint64[N, 2]: equal for equal thumbs, and for others by a chance of 2^-128 (FNV-1a, Fowler, Noll, Vo, twice)."""
+    prints = np.empty((len(lumas), 2), np.uint64)
+    for row in range(len(lumas)):
+        one, other = np.uint64(0xCBF29CE484222325), np.uint64(0x9AE16A3B2F90404F)
+        for value in lumas[row].ravel():
+            one = (one ^ np.uint64(value)) * np.uint64(0x100000001B3)
+            other = (other + np.uint64(value) + np.uint64(1)) * np.uint64(0xC2B2AE3D27D4EB4F)
+            other ^= other >> np.uint64(29)
+        prints[row, 0], prints[row, 1] = one, other
+    return prints

@@ -118,6 +118,7 @@ CODES = pa.schema(
     [
         pa.field("sample_id", pa.string(), nullable=False),
         pa.field("code", pa.binary(CODE_BITS // 8), nullable=False),
+        pa.field("mirror_code", pa.binary(CODE_BITS // 8), nullable=False),  # of the mirrored thumb
         pa.field("flat", pa.bool_(), nullable=False),  # too flat for its code to mean anything
     ]
 )
@@ -127,7 +128,10 @@ GROUPS = pa.schema(
         pa.field("sample_id", pa.string(), nullable=False),
         pa.field("group_id", pa.string(), nullable=False),  # the smallest sample id of the group
         pa.field("keeper_id", pa.string(), nullable=False),
-        pa.field("distance", pa.int16(), nullable=False),  # code distance to the keeper, bits
+        pa.field("distance", pa.int16(), nullable=False),  # to the keeper's hashes, in bits of a code
+        pa.field(
+            "score", pa.float32()
+        ),  # how sure it is that the keeper shows the same; the border is at 0, null: kept
         pa.field("reason", pa.string()),  # null for the keeper
     ]
 )
@@ -139,6 +143,7 @@ MANIFEST = pa.schema(
         pa.field("group_id", pa.string()),
         pa.field("keeper_id", pa.string()),
         pa.field("distance", pa.int16()),
+        pa.field("score", pa.float32()),
     ]
 )
 """The whole ledger after de-duplication, without pixels. Sorted by record id."""

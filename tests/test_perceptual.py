@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from manifests.perceptual import luma, phashes, thumbs
+from manifests.perceptual import VIEWS, luma, phashes, thumbs
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -141,3 +141,59 @@ def test_mirrored_picture_has_the_mirrored_hash() -> None:
         (_, whole), (_, whole_mirrored) = thumbs(image), thumbs(np.ascontiguousarray(image[:, ::-1]))
         mirrored = phashes(luma(whole)[None])[1]
         assert np.bitwise_count(mirrored ^ phashes(luma(whole_mirrored)[None])[0])[0] <= 2
+
+
+@pytest.mark.parametrize("view", sorted(VIEWS))
+def test_hash_of_a_view_is_that_of_the_picture_cropped_and_stretched(view: str) -> None:
+    left, top, right, bottom = (round(share * 800) for share in VIEWS[view])
+    off = []
+    for seed in range(60):
+        image = smooth(800, 800, seed)
+        cropped = np.ascontiguousarray(image[top:bottom, left:right])
+        (_, whole), (_, part) = thumbs(image), thumbs(cropped)
+        expected = np.stack(phashes(luma(part)[None]))
+        off.append(np.bitwise_count(np.stack(phashes(luma(whole)[None], view)) ^ expected))
+    assert np.quantile(off, 0.95) <= 2
+    assert np.mean(off) <= 0.7
+
+
+@pytest.mark.parametrize("view", [view for view in sorted(VIEWS) if view != "whole"])
+def test_hash_of_a_view_is_nearer_to_the_crop_than_that_of_the_whole(view: str) -> None:
+    left, top, right, bottom = (round(share * 400) for share in VIEWS[view])
+    nearer = []
+    for seed in range(60):
+        image = smooth(400, 400, seed)
+        (_, whole), (_, part) = thumbs(image), thumbs(np.ascontiguousarray(image[top:bottom, left:right]))
+        of_part = phashes(luma(part)[None])[0]
+        by_view, by_whole = (
+            np.bitwise_count(phashes(luma(whole)[None], name)[0] ^ of_part) for name in (view, "whole")
+        )
+        nearer.append(by_whole[0].astype(int) - by_view[0])
+    assert np.mean(nearer) >= 2
+
+
+def test_the_whole_is_the_first_view_and_what_is_hashed_by_default() -> None:
+    pictures = lumas_of(30)
+    assert next(iter(VIEWS)) == "whole"  # its number is 0
+    np.testing.assert_array_equal(np.stack(phashes(pictures, "whole")), np.stack(phashes(pictures)))
+
+
+@pytest.mark.parametrize(
+    ("view", "in_the_mirror"),
+    [
+        ("whole", "whole"),
+        ("middle", "middle"),
+        ("left", "right"),
+        ("right", "left"),
+        ("top", "top"),
+        ("bottom", "bottom"),
+    ],
+)
+def test_the_mirrored_hash_of_a_view_is_that_of_the_mirror_images_view(view: str, in_the_mirror: str) -> None:
+    pictures = np.concatenate([lumas_of(40), np.random.default_rng(7).integers(0, 256, (40, 32, 32), np.uint8)])
+    mirror_images = np.ascontiguousarray(pictures[:, :, ::-1])
+    mirrored = phashes(pictures, view)[1]
+    off = np.bitwise_count(mirrored ^ phashes(mirror_images, in_the_mirror)[0])
+    assert off.max() <= 2  # a cosine of the one side is rounded apart from that of the other
+    assert off.mean() <= 0.1
+    assert len(set(mirrored.tolist()) & set(phashes(pictures, view)[0].tolist())) == 0
