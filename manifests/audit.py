@@ -176,3 +176,12 @@ def _grouped(table: pa.Table, columns: list[str]) -> list[dict[str, Any]]:
 def texts(column: pa.ChunkedArray) -> list[str]:
     """Text from data that may not be valid UTF-8: what isn't shows as an escape."""
     return [(value or b"").decode("utf-8", "backslashreplace") for value in column.cast(pa.binary()).to_pylist()]
+
+
+def few(value: float) -> str:
+    """A small expected number, to two digits, or a large one as a whole number: 0.013, 17, 18,706."""
+    if 0 < value < 0.0001:
+        return "< 0.0001"
+    if value >= 10:
+        return f"{value:,.0f}"
+    return np.format_float_positional(value, precision=2, fractional=False, trim="-")

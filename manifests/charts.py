@@ -106,8 +106,9 @@ def lines(
     percent: bool = False,
     log: bool = False,
     mark: tuple[float, str] | None = None,
+    level: tuple[float, str] | None = None,
 ) -> Markup:
-    """Lines as SVG; `mark` is an x value, with its words, that gets an upright line."""
+    """Lines as SVG; `mark` is an x value, with its words, that gets an upright line, `level` a y value, a flat one."""
     with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(2.5)
         for curve in curves:
@@ -116,18 +117,21 @@ def lines(
             axes.plot(
                 curve.x, curve.y, style, color=_COLOURS[curve.colour], linewidth=1.6, label=curve.label, marker=dot
             )
+        positive = all(np.all(curve.y > 0) for curve in curves)
         if log:
-            axes.set_yscale("symlog", linthresh=1)
+            axes.set_yscale("log") if positive else axes.set_yscale("symlog", linthresh=1)
             axes.yaxis.set_minor_formatter(NullFormatter())
         if y_limits is not None:
             axes.set_ylim(*y_limits)
-        elif all(np.all(curve.y >= 0) for curve in curves):
+        elif all(np.all(curve.y >= 0) for curve in curves) and not (log and positive):
             axes.set_ylim(bottom=0)
-        number = (lambda value, _: f"{value:.0%}") if percent else (lambda value, _: short_number(value))
+        number = (lambda value, _: short_percent(value)) if percent else (lambda value, _: short_number(value))
         axes.yaxis.set_major_formatter(FuncFormatter(number))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.set_xlabel(x_label)
+        if level is not None:
+            axes.axhline(level[0], color=_COLOURS["failed"], linewidth=1.2, linestyle="-.", label=level[1])
         if mark is not None:
             axes.axvline(mark[0], color=_COLOURS["ink"], linewidth=1, linestyle=":", label=mark[1])
         _legend(axes, columns=3)
@@ -172,6 +176,11 @@ def short_number(value: float) -> str:
         if abs(value) >= size:
             return f"{value / size:.4g}{letter}"
     return f"{value:.4g}"
+
+
+def short_percent(value: float) -> str:
+    """A share for an axis, without needless digits: 50%, 0.2%, 0.00001%."""
+    return np.format_float_positional(100 * value, precision=3, fractional=False, trim="-") + "%"
 
 
 def log_ticks(low: float, high: float) -> list[float]:

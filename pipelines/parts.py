@@ -25,14 +25,14 @@ class StageError(Exception):
     """A stage that can't be finished; what it had finished stays."""
 
 
-def run_task(work: Callable[..., Result], *given: Any) -> Result:
-    """Do one piece of work as a Ray task, and return what it returns.
+def run_task(work: Callable[..., Result], *given: Any, cpus: int = 1) -> Result:
+    """Do one piece of work as a Ray task of so many CPUs, and return what it returns.
 
     Raises:
         StageError: it failed, with the error's own words.
     """
     try:
-        result: Result = ray.get(ray.remote(num_cpus=1)(work).remote(*given))
+        result: Result = ray.get(ray.remote(num_cpus=cpus)(work).remote(*given))
     except RayError as error:
         raise StageError(own_words(error)) from error
     return result

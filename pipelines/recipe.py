@@ -49,10 +49,25 @@ class EncodeSettings(_Settings):
     fit_threads: int = Field(1, ge=1, description="Threads of the fit; sums, and so codes, depend on them")
 
 
+class KeepSettings(_Settings):
+    """Which image of a group is kept: of a source named first, then the largest, then by `then`, then by sample id.
+
+    Of exact repeats the record of a source named first, then the one of lowest record id.
+    """
+
+    prefer_sources: tuple[str, ...] = Field((), description="Names of sources whose images are kept before others'")
+    then: Literal["bytes", "sharpness"] = Field("bytes", description="What decides between images of equal area")
+
+
 class DeduplicateSettings(_Settings):
     """What counts as the same picture."""
 
     verdict: VerdictSettings = Field(default_factory=VerdictSettings, description="When two images are the same")
+    keep: KeepSettings = Field(default_factory=KeepSettings, description="Which image of a group is kept")
+    against: tuple[str, ...] = Field(
+        (),
+        description="Folders of earlier runs: their images are compared too and stay, their encoder makes the codes",
+    )
 
 
 class ShardSettings(_Settings):
@@ -104,6 +119,16 @@ class Recipe(_Settings):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"sources share the name {', '.join(twice)}; give each its own, record ids are made of it")
+        strange = sorted(set(self.deduplicate.keep.prefer_sources) - set(names))
+        if strange:
+            raise ValueError(
+                f"deduplicate.keep.prefer_sources names {', '.join(strange)}, which is no source; sources are "
+                f"{', '.join(names)}"
+            )
+        against = self.deduplicate.against
+        again = sorted({run for run in against if against.count(run) > 1})
+        if again:
+            raise ValueError(f"deduplicate.against names {', '.join(again)} twice; name each run once")
         size_px = self.train.resolved().size_px
         if size_px != self.ingest.image_px:
             raise ValueError(
@@ -137,7 +162,15 @@ def load_recipe(path: str, changes: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: with every fault of the file, each with its key path and, for unknown keys, the nearest valid name.
     """
-    values = _read_yaml(path)
+    return made_recipe(_read_yaml(path), changes, path)
+
+
+def made_recipe(values: Any, changes: Sequence[str], origin: str) -> Recipe:
+    """The recipe of plain values, with `key=value` changes laid over them; errors begin with `origin`.
+
+    Raises:
+        RecipeError: as `load_recipe` says.
+    """
     faults = []
     for change in changes:
         try:
@@ -150,11 +183,11 @@ def load_recipe(path: str, changes: Sequence[str] = ()) -> Recipe:
         found = error.errors(include_url=False)
         # A list without its faulty items may seem too short: the items' own faults are what there is to mend.
         inner = {e["loc"][:depth] for e in found for depth in range(len(e["loc"]))}
-        faults += [_fault(e) for e in found if e["loc"] == () or e["loc"] not in inner]
+        faults += _told([e for e in found if e["loc"] == () or e["loc"] not in inner])
     if faults:
         lines = "\n".join(f"  {fault}" for fault in faults)
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise RecipeError(f"{path}: {count}; mend and run again:\n{lines}")
+        raise RecipeError(f"{origin}: {count}; mend and run again:\n{lines}")
     return recipe
 
 
@@ -218,6 +251,19 @@ def _laid(values: Any, keys: list[str], value: Any, change: str) -> Any:
     return {**(values or {}), key: _laid(below, rest, value, change)}
 
 
+def _told(errors: list[Any]) -> list[str]:
+    """A line for each fault. A value that may be of several types has an error for each, which are one fault."""
+    lines: dict[str, str] = {}
+    for error in errors:
+        key, line = _key_path(error["loc"]), _fault(error)
+        if key in lines and len(_key_path(error["loc"]).split(".")) < len(error["loc"]):
+            first = lines[key].rsplit(" (got ", 1)[0]
+            lines[key] = f"{first}, or: {line.removeprefix(f'{key}: ')}"
+        else:
+            lines[key if key not in lines else line] = line
+    return list(lines.values())
+
+
 def _fault(error: Any) -> str:
     place = [str(p) for p in error["loc"]]
     if error["type"] == "extra_forbidden":
@@ -260,6 +306,8 @@ def _below(annotation: Any, step: int | str) -> tuple[Any, bool, Any]:
     kinds = {_kind(model): model for model in models}
     if len(models) > 1 and step in kinds:  # pydantic's mark of which member of a union it tried
         return kinds[step], False, None
+    if not models and get_origin(annotation) in (Union, types.UnionType):
+        return Any, False, None
     return Any, True, models[0] if len(models) == 1 else None
 
 

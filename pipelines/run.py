@@ -35,15 +35,20 @@ def run_recipe(
     until: str | None = None,
     redo: str | None = None,
     address: str | None = None,
+    only: Sequence[str] | None = None,
 ) -> None:
     """Do all of a recipe's stages that are not done, up to `until`; a run that was cut off goes on where it was.
+
+    `only`: do these stages alone; those left out must be ones that no other of them reads from.
 
     Raises:
         RunError: a stage's settings changed since it was begun, another process works on this run, or its folder holds
             a recipe.yaml of someone's own.
         SourceError, ClusterError, StageError: as the parts of it say.
     """
-    stages = _until(until)
+    stages = chosen_stages(until, only)
+    if run.address in {Folder(address).address for address in recipe.deduplicate.against}:
+        raise RunError(f"{run} can't be compared with itself; name another run folder, or other runs to compare with")
     with _locked(run):
         if run.exists(RECIPE_FILE):
             read_description(run)  # rather than write over a recipe that someone keeps there
@@ -64,7 +69,7 @@ def run_recipe(
         with cluster.session(address, recipe.resources, trains=any(stage.name == "train" for stage in left)):
             if redo is not None:
                 _clear_from(run, redo)
-            _write_recipe(recipe, run, prints)
+            _write_recipe(recipe, run, prints if only is None else {name: prints[name] for name in only})
             if fresh:
                 _begin(run, left[0], prints["ingest"])
                 ingest.prepare(run, parts)
@@ -72,9 +77,11 @@ def run_recipe(
                 _do(stage, context, prints[stage.name])
 
 
-def _until(name: str | None) -> tuple[Stage, ...]:
+def chosen_stages(until: str | None = None, only: Sequence[str] | None = None) -> tuple[Stage, ...]:
+    """The stages up to one, of those that are wanted at all."""
     names = [stage.name for stage in STAGES]
-    return STAGES if name is None else STAGES[: names.index(name) + 1]
+    first = STAGES if until is None else STAGES[: names.index(until) + 1]
+    return tuple(stage for stage in first if only is None or stage.name in only)
 
 
 def is_done(run: Folder, stage: Stage) -> bool:
@@ -123,7 +130,8 @@ def check_unchanged(recipe: Recipe, run: Folder, prints: dict[str, str], stages:
         folder = run.child(stage.folder)
         if folder.exists(STARTED_FILE) and folder.read_json(STARTED_FILE)["fingerprint"] != prints[stage.name]:
             changed = changed_settings(recipe, run)
-            what = "".join(f"\n  {line}" for line in changed) or "\n  (by another version of this program)"
+            unseen = "a run of deduplicate.against was done again, or " if recipe.deduplicate.against else ""
+            what = "".join(f"\n  {line}" for line in changed) or f"\n  ({unseen}by another version of this program)"
             raise RunError(
                 f"{run}: settings of the stage {stage.name} changed since it was begun:{what}\n"
                 f"Do it and all after it again with --redo {stage.name}, set them back, or name a new run folder"

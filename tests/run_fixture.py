@@ -19,6 +19,10 @@ STAGES = ("ingest", "encode", "deduplicate", "shard", "train", "evaluate")
 FOLDERS = dict(zip(STAGES, ("samples", "codes", "groups", "shards", "training", "evaluation"), strict=True))
 MARKUP_KEY = 'wedding/<script>alert("x")</script>&<b>.jpg'
 LONG_KEY = "sehr/" + "langer-Ordnername-ohne-Ende/" * 20 + "żółć-\u202e-写真.webp"
+RADIUS = 14
+CORRELATION_MIN = 0.85
+WRONG_SHARE_MAX = 0.002
+SAMPLES_COMPARED = 330
 RECORDS = {"lsun_bedroom": 300, "holiday photos": 100}
 UNSEEN = {Reason.EMPTY, Reason.UNREADABLE, Reason.TOO_MANY_BYTES, Reason.NOT_AN_IMAGE, Reason.CORRUPT, Reason.CRASHED}
 
@@ -38,6 +42,8 @@ def build_run(run: Folder, until: str = "evaluate") -> None:
             for part, start in enumerate(range(0, len(rows), 130)):
                 table = pa.Table.from_pylist(rows[start : start + 130], SAMPLES)
                 folder.write_table(f"part-{part:05d}.parquet", table)
+            listed = {"source": list(RECORDS), "records": list(RECORDS.values())}
+            folder.write_table("parts.parquet", pa.table(listed))
             counts = {"read": len(rows), "kept": sum(row["status"] == "kept" for row in rows)}
         elif stage == "deduplicate":
             folder.write_table("groups.parquet", pa.Table.from_pylist(groups, GROUPS))
@@ -100,9 +106,10 @@ def _ledger() -> tuple[list[Row], list[Row], list[Row]]:
                 elif reason == Reason.NEAR_DUPLICATE:
                     keeper = next(found for number, found in pictures if number == seed)
                     distance = int(generator.integers(0, 19))
-                    groups.append(_group(row, keeper["sample_id"], distance))
+                    score = round(float(generator.uniform(0, 0.15)), 4)
+                    groups.append(_group(row, keeper["sample_id"], distance, score))
                     if not any(group["sample_id"] == keeper["sample_id"] for group in groups):
-                        groups.append(_group(keeper, keeper["sample_id"], 0))
+                        groups.append(_group(keeper, keeper["sample_id"], 0, None))
             late = reason in (Reason.EXACT_REPEAT, Reason.NEAR_DUPLICATE)
             row |= {"reason": None if late else reason, "status": status_of(None if late else reason)}
             ingested.append(row)
@@ -113,16 +120,20 @@ def _ledger() -> tuple[list[Row], list[Row], list[Row]]:
         if row["record_id"] in repeats:
             row["reason"] = Reason.EXACT_REPEAT
         elif group is not None:
-            row |= {name: group[name] for name in ("group_id", "keeper_id", "distance", "reason")}
+            row |= {name: group[name] for name in ("group_id", "keeper_id", "distance", "score", "reason")}
+            if group["score"] is not None:
+                turned = "mirrored, " if group["distance"] % 4 == 0 else ""
+                edges = f"edges correlate {CORRELATION_MIN + group['score']:.3f}"
+                row["detail"] = f"{turned}{edges}, hashes {group['distance']} bits apart"
         row["status"] = status_of(row.get("reason"))
     manifest.sort(key=lambda row: str(row["record_id"]))
     return ingested, groups, manifest
 
 
-def _group(row: Row, keeper_id: str, distance: int) -> Row:
+def _group(row: Row, keeper_id: str, distance: int, score: float | None) -> Row:
     reason = None if row["sample_id"] == keeper_id else Reason.NEAR_DUPLICATE
     ids = {"sample_id": row["sample_id"], "group_id": keeper_id, "keeper_id": keeper_id}
-    return {**ids, "distance": distance, "reason": reason}
+    return {**ids, "distance": distance, "score": score, "reason": reason}
 
 
 def _measured(seed: int, change: float, generator: np.random.Generator, source: str) -> Row:
@@ -157,25 +168,41 @@ def _quality(groups: list[Row]) -> Row:
     removed = sum(row["reason"] is not None for row in groups)
     curve = [
         {"radius": r, "recall": 1 - 0.62 * 0.86**r, "pairs": 40 + 3 * r * r, "wrong_merges": max(0, r - 9) ** 2}
-        for r in range(25)
+        for r in range(RADIUS + 1)
     ]
     sizes: dict[str, int] = {}
     for row in groups:
         sizes[row["group_id"]] = sizes.get(row["group_id"], 0) + 1
     plants = {"sources": 40, "recall": 0.921, "recall_equal": 0.382, "by_change": by_change, "wrong_merges": 3}
     return {
-        "radius": 14,
-        "phash_max": 12,
-        "flat": 2,
-        "samples": 330,
+        "rule": "joint",
+        "radius": RADIUS,
+        "radius_set_itself": True,
+        "correlation_min": CORRELATION_MIN,
+        "grouping": "star",
+        "samples": SAMPLES_COMPARED,
         "groups": len(sizes),
         "removed": removed,
         "largest_group": max(sizes.values()),
         "pairs": 96,
+        "judged": 81,
+        "flat": 2,
         "plants": {**plants, "compared_pairs": 78_120},
+        "wrong_merge_rate": [1.31e-5, 1.129e-4],
         "curve": curve,
+        "expected": [_expected(images, removed) for images in (SAMPLES_COMPARED, 3_000_000, 100_000_000)],
         "truth": {"variants": 20, "found": 19, "recall": 0.95, "removed": 20, "right": 19, "precision": 0.95},
     }
+
+
+def _expected(images: int, removed: int) -> Row:
+    """Wrong pairs grow with the square of the images, and with the radius; removals with the images."""
+    removals = removed * images // SAMPLES_COMPARED
+    wrong = [2e-11 * 1.6**radius * images * (images - 1) / 2 for radius in range(RADIUS + 1)]
+    within = [radius for radius, pairs in enumerate(wrong) if pairs <= WRONG_SHARE_MAX * (removals + pairs)]
+    radius = max(within, default=0)
+    place = {"images": images, "radius": radius, "removals": removals}
+    return {**place, "wrong": wrong[radius], "nominations": 40 * wrong[radius], "wrong_by_radius": wrong}
 
 
 def _write_shards(folder: Folder, manifest: list[Row]) -> dict[str, int]:
@@ -226,7 +253,7 @@ def _write_recipe(run: Folder) -> None:
         "name": "rooms & <holidays>",
         "sources": sources,
         "ingest": {"image_px": 64, "image_format": "png", "min_side_px": 64, "max_aspect": 3.0},
-        "deduplicate": {"radius": 14},
+        "deduplicate": {"verdict": {"rule": "joint", "radius": "auto", "wrong_share_max": WRONG_SHARE_MAX}},
         "train": {"preset": "paper-64", "batch_images": 128, "learning_rate": 0.0002},
     }
     versions = {"python": "3.11.9", "torch": "2.13.0", "ray": "2.60.0", "numpy": "2.3.1", "opencv": "4.14.0"}

@@ -1,24 +1,31 @@
 """The audit: counts against brute force, galleries, and a page that is whole, honest, safe and the same every time."""
 
+import io
 import itertools
 import re
 import shutil
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from run_fixture import LONG_KEY, MARKUP_KEY, RECORDS, build_run
 
+from dedup import verdict
 from manifests import audit, charts
+from manifests.audit import few
 from manifests.pages import number, percent, printable, render, training, write_report
-from manifests.pages.galleries import Look, borderline, largest_groups, looks, phash_distance
+from manifests.pages.duplicates import PHASH_HANDICAP
+from manifests.pages.galleries import borderline, details, largest_groups, looks
 from manifests.schema import GROUPS, LEDGER, MANIFEST, SAMPLES, Reason, Status, record_id, status_of
 from manifests.store import Folder
+from pipelines.commands.summary import run_summary
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -63,6 +70,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Folder:
 @pytest.fixture(scope="module")
 def html(whole: Folder) -> str:
     return render(whole)
+
+
+def spaced(html: str) -> str:
+    """The page's words, with a space between a table's cells."""
+    return " ".join(Page(re.sub("(</t[hd]>)", r"\1 ", html).replace("<small", " <small")).text.split())
 
 
 def ledger_of(rows: list[tuple[str, str, str | None]]) -> pa.Table:
@@ -139,24 +151,27 @@ def test_reasons_name_their_first_record_and_come_most_frequent_first(tmp_path: 
     assert found == [("corrupt", "failed", 2, 0.5, "c"), ("aspect", "dropped", 1, 0.25, "b")]
 
 
-@given(st.lists(st.integers(0, 2**64 - 1), min_size=4, max_size=4))
-def test_phash_distance_is_the_fewest_differing_bits_of_both_orientations(hashes: list[int]) -> None:
-    a, a_mirror, b, b_mirror = hashes
-    look, keeper = (Look("", 1, 1, "", one, other) for one, other in ((a, a_mirror), (b, b_mirror)))
-    straight = min((a ^ b).bit_count(), (a_mirror ^ b_mirror).bit_count())
-    crossed = min((a ^ b_mirror).bit_count(), (a_mirror ^ b).bit_count())
-    assert phash_distance(look, keeper) == (min(straight, crossed), crossed < straight)
-
-
-def test_galleries_show_the_largest_groups_keeper_first_and_the_furthest_members() -> None:
-    rows = [("a", "k", 0), ("k", "k", 0), ("c", "k", 9), ("x", "x", 0), ("y", "x", 14), ("b", "k", 3)]
-    table = pa.Table.from_pylist(
-        [{"sample_id": i, "group_id": f"g{keeper}", "keeper_id": keeper, "distance": d} for i, keeper, d in rows],
-        GROUPS,
-    )
+def test_galleries_show_the_largest_groups_keeper_first_and_the_least_sure_members() -> None:
+    rows = [("a", "k", 0.11), ("k", "k", None), ("c", "k", 0.02), ("x", "x", None), ("y", "x", 0.04), ("b", "k", 0.07)]
+    place = [{"sample_id": i, "group_id": f"g{keeper}", "keeper_id": keeper, "score": s} for i, keeper, s in rows]
+    table = pa.Table.from_pylist([row | {"distance": 3} for row in place], GROUPS)
     groups = largest_groups(table, limit=1, members=3)
     assert [(size, [member.sample_id for member in members]) for size, members in groups] == [(4, ["k", "a", "b"])]
-    assert [(member.sample_id, member.distance) for member in borderline(table, 3)] == [("y", 14), ("c", 9), ("b", 3)]
+    assert [member.sample_id for member in borderline(table, 3)] == ["c", "y", "b"]
+
+
+def test_details_are_those_of_the_near_duplicates_asked_for(tmp_path: Path) -> None:
+    run = Folder(tmp_path)
+    assert details(run, {"a"}) == {}
+    near = Reason.NEAR_DUPLICATE
+    rows = [("a", near, "why a"), ("b", near, "why b"), ("c", Reason.CORRUPT, "no"), ("d", None, None)]
+    ledger = [
+        {"record_id": i, "sample_id": i, "source": "s", "source_key": i, "detail": said}
+        | {"reason": reason, "status": status_of(reason)}
+        for i, reason, said in rows
+    ]
+    run.write_table("manifest.parquet", pa.Table.from_pylist(ledger, MANIFEST))
+    assert details(run, {"a", "c", "d", "none such"}) == {"a": "why a"}
 
 
 def test_looks_are_found_in_whatever_part_holds_them(whole: Folder) -> None:
@@ -205,6 +220,110 @@ def test_the_page_says_what_the_run_holds(whole: Folder, html: str) -> None:
     assert places == sorted(places)
     for reason in Reason:
         assert reason.replace("_", " ") in text
+
+
+def quality_page(whole: Folder, tmp_path: Path, **changed: Any) -> str:
+    """The words of the page of a copy of the run in which the quality's figures differ."""
+    shutil.copytree(whole.path(), tmp_path, dirs_exist_ok=True)
+    groups = Folder(tmp_path).child("groups")
+    groups.write_json("quality.json", groups.read_json("quality.json") | changed)
+    return " ".join(Page(render(Folder(tmp_path))).text.split())
+
+
+def test_the_page_says_by_what_rule_pictures_are_the_same(html: str) -> None:
+    text = " ".join(Page(html).text.split())
+    assert "codes differ in at most 14 bits" in text
+    assert f"in at most {14 - PHASH_HANDICAP}; either may be mirrored" in text
+    assert "must correlate by at least 0.85" in text
+    assert "radius of 14 bits set itself" in text
+    assert "keep under 0.2 % of removals (upper 95 % limit)" in text
+    assert "Groups are stars" in text
+    assert "2 samples are too flat for hashes to mean anything, and never joined" in text
+    assert "Pairs judged, of those nominated81 of 96" in text
+    assert "it merges 3, wrongly: between 13 and 113 in a million (95 % interval)" in text
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"rule": "code", "radius": 0}, ["codes are equal, as in the paper (rule code)."]),
+        ({"rule": "code", "radius": 5, "flat": 0}, ["in at most 5 bits (rule code).", "0 samples are too flat"]),
+        (
+            {"radius": 2, "grouping": "component", "flat": 1},
+            [
+                "codes differ in at most 2 bits; either may be mirrored.",
+                "perhaps through others.",
+                "A score below 0 comes of a chain",
+                "1 sample is too flat for hashes to mean anything, and never joined.",
+            ],
+        ),
+        (
+            {"radius_set_itself": False, "expected": None},
+            [
+                "The radius of 14 bits was set by the recipe.",
+                "larger numbers of images were not measured.",
+                "Planted copies: pairs nominated, wrong merges",
+            ],
+        ),
+    ],
+)
+def test_another_rule_is_said_in_other_words(
+    whole: Folder, tmp_path: Path, changed: dict[str, Any], said: list[str]
+) -> None:
+    text = quality_page(whole, tmp_path, **changed)
+    assert [words for words in said if words not in text] == []
+
+
+def test_the_page_says_what_to_expect_of_more_images(whole: Folder, tmp_path: Path, html: str) -> None:
+    # 2e-11 x 1.6^radius of all pairs are wrong in the fixture, and 40 of 330 images are removed.
+    assert "330 here 14 92.5 % 40 0.00078 0.002 %" in spaced(html)
+    assert "3,000,000 4 66.1 % 363,636 590 0.16 %" in spaced(html)
+    assert "100,000,000 0 38.0 % 12,121,212 100,000 0.83 % over the bound" in spaced(html)
+    assert spaced(html).count("over the bound") == 2
+    assert "at most 0.00078 wrong pairs expected" in spaced(html)
+    points = whole.child("groups").read_json("quality.json")["expected"]
+    none_removed = [point | {"removals": 0} for point in points]
+    assert "Planted copies: pairs nominated" in quality_page(whole, tmp_path, expected=none_removed)
+
+
+@pytest.mark.parametrize("wrong", [0.0, 0.3])
+def test_a_run_of_one_radius_still_has_its_charts(whole: Folder, tmp_path: Path, wrong: float) -> None:
+    point = {"images": 330, "radius": 0, "removals": 40, "wrong": wrong, "wrong_by_radius": [wrong]}
+    curve = [{"radius": 0, "recall": 0.4, "pairs": 3, "wrong_merges": 0}]
+    text = quality_page(whole, tmp_path, radius=0, curve=curve, expected=[point])
+    assert "Expected wrong pairs / removals" in text
+    assert ("over the bound" in text) == (wrong > 0)
+
+
+def test_the_bound_of_wrong_pairs_stands_in_the_chart_beside_the_radius(html: str) -> None:
+    (chart,) = re.findall(r'<svg class="chart"[^>]*aria-label="Expected wrong pairs.*?</svg>', html, re.DOTALL)
+    assert "The bound is 0.2 %." in chart
+    assert all(words in chart for words in ("bound: 0.2%", "taken: 14", "330 here", ">3M<", ">100M<"))
+
+
+def test_pairs_at_the_border_come_with_their_scores_the_least_sure_first(whole: Folder, html: str) -> None:
+    gallery = html[html.index("<h3>Borderline</h3>") :]
+    shown = [float(score) for score in re.findall(r"score&nbsp;<b>([^<]+)</b>", gallery)]
+    rows = [row for row in whole.child("groups").read_table("groups.parquet").to_pylist() if row["reason"]]
+    assert shown == [round(score, 3) for score in sorted(row["score"] for row in rows)[: len(shown)]]
+    assert len(shown) == min(18, len(rows))
+    mirrored = sorted(rows, key=lambda row: row["score"])[: len(shown)]
+    assert gallery.count("<br>mirrored") == sum(row["distance"] % 4 == 0 for row in mirrored) > 0
+    figures = re.findall(r'<figure class="thumb( keeper)?">', gallery)
+    assert figures == [" keeper", ""] * len(shown)
+
+
+def test_the_bits_that_the_page_names_are_those_of_the_verdict() -> None:
+    assert PHASH_HANDICAP == verdict.PHASH_HANDICAP
+
+
+def test_the_table_at_the_end_of_a_run_says_what_to_expect(whole: Folder) -> None:
+    console = Console(width=140, record=True, file=io.StringIO())
+    console.print(run_summary(whole))
+    said = " ".join(re.sub("[│┃]", " ", console.export_text()).split())
+    assert "planted at ingest 92.1% 3 wrong merges 280" in said
+    assert "3,000,000 images, radius 4 66.1% at most 590 wrong (0.16%) 363,636 removals" in said
+    assert "rule joint, radius 14, which set itself; 96 pairs nominated, 81 judged" in said
 
 
 @pytest.mark.parametrize(
@@ -315,6 +434,16 @@ def test_a_logarithmic_axis_has_a_few_ticks_within_it(low: float, high: float) -
     ticks = charts.log_ticks(low, high)
     assert 2 <= len(ticks) <= 15
     assert all(low <= tick <= high for tick in ticks)
+
+
+def test_small_expected_numbers_keep_two_digits() -> None:
+    values = (0, 0.00001, 0.000782, 0.0131, 0.5, 9.94, 10.2, 18706.03)
+    assert [few(v) for v in values] == ["0", "< 0.0001", "0.00078", "0.013", "0.5", "9.9", "10", "18,706"]
+
+
+def test_shares_on_an_axis_have_the_digits_they_need() -> None:
+    values = (1, 0.5, 0.002, 1e-7, 0.333333)
+    assert [charts.short_percent(v) for v in values] == ["100%", "50%", "0.2%", "0.00001%", "33.3%"]
 
 
 def test_numbers_say_no_more_than_they_know() -> None:

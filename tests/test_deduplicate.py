@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,10 +19,10 @@ from manifests.schema import (
     CODES,
     FAILED_REASONS,
     GROUPS,
-    LEDGER,
     MANIFEST,
     PLANTS,
     SAMPLES,
+    THUMB_BYTES,
     Reason,
     Status,
     record_id,
@@ -29,17 +30,22 @@ from manifests.schema import (
     status_of,
 )
 from manifests.store import Folder
-from pipelines.recipe import DeduplicateSettings
+from pipelines.recipe import DeduplicateSettings, KeepSettings
+from pipelines.sources import PARTS
 from pipelines.sources.drawn import TRUTH
 from pipelines.sources.lsun import LsunSource
 from pipelines.stages import deduplicate
 from pipelines.stages.context import part_name, plants_name
+from pipelines.stages.earlier import ELSEWHERE
 from pipelines.stages.encode import PLANT_CODES
 
 Row = dict[str, Any]
-SETTINGS = DeduplicateSettings()
-RADIUS, PHASH_MAX = SETTINGS.verdict.radius, SETTINGS.verdict.phash_max or 0
+# The code alone decides, so that an oracle can say what is the same.
+RADIUS = 14
+SETTINGS = DeduplicateSettings.model_validate({"verdict": {"rule": "code", "radius": RADIUS}})
+CHAINED = DeduplicateSettings.model_validate({"verdict": {"rule": "code", "radius": RADIUS, "grouping": "component"}})
 CHANGES = ("blur", "mirror")
+THUMB = bytes(range(256)) * (THUMB_BYTES // 256)
 
 
 def hexed(*of: object) -> str:
@@ -75,12 +81,9 @@ def drawn_records(seed: int, count: int = 90) -> list[Row]:
             if chance < 0.75 and kept:
                 origin = kept[int(rng.integers(len(kept)))]
                 code = flipped(origin["code"], int(rng.integers(0, RADIUS + 3)), 128, rng)
-                looks = [origin["phash"], origin["phash_mirror"]][:: int(rng.choice([1, -1]))]
-                looks = [flipped(look, int(rng.integers(0, PHASH_MAX + 2)), 64, rng) for look in looks]
             else:
                 code = int.from_bytes(rng.bytes(16), "big")
-                looks = [int.from_bytes(rng.bytes(8), "big") for _ in range(2)]
-            row |= {"code": code, "phash": looks[0], "phash_mirror": looks[1]}
+            row |= {"code": code, "mirror_code": int.from_bytes(rng.bytes(16), "big"), "whole_thumb": THUMB}
             # Few values each, so that keepers are decided by bytes and by ids too.
             row |= {"width": int(rng.choice([64, 128])), "height": int(rng.choice([64, 128]))}
             row |= {"size_bytes": int(rng.choice([1000, 2000])), "image": b"pixels"}
@@ -97,7 +100,7 @@ def plants_of(records: list[Row], seed: int) -> list[Row]:
                 rng = np.random.default_rng([seed, int(row["sample_id"][:8], 16), len(change)])
                 plant = {"sample_id": row["sample_id"], "change": change, "flat": False}
                 plant["code"] = flipped(row["code"], int(rng.integers(0, RADIUS + 5)), 128, rng)
-                plants.append(plant | {"phash": row["phash"], "phash_mirror": row["phash_mirror"]})
+                plants.append(plant | {"mirror_code": row["mirror_code"], "whole_thumb": THUMB})
     return plants
 
 
@@ -111,12 +114,17 @@ def write_parts(run: Folder, parts: list[list[Row]], seed: int = 0) -> list[int]
         samples.write_table(plants_name(number), _table(plants, PLANTS))
         codes.write_table(part_name(number), _table(kept, CODES))
         codes.write_table(plants_name(number), _table([_coded(plant) for plant in plants], PLANT_CODES))
+    frozen = [
+        {"number": i, "source": "rooms", "records": len(rows), "start": b"", "names": []}
+        for i, rows in enumerate(parts)
+    ]
+    samples.write_table("parts.parquet", pa.Table.from_pylist(frozen, schema=PARTS))
     return list(range(len(parts)))
 
 
 def _coded(row: Row) -> Row:
     # Bit b stands in byte b // 8, at place b % 8: as a little-endian whole number.
-    return row | {"code": row["code"].to_bytes(16, "little")}
+    return row | {name: row[name].to_bytes(16, "little") for name in ("code", "mirror_code")}
 
 
 def _table(rows: list[Row], schema: pa.Schema) -> pa.Table:
@@ -129,51 +137,82 @@ def cut(records: list[Row], part_images: int) -> list[list[Row]]:
 
 def same(one: Row, other: Row) -> bool:
     """The verdict, said as plainly as can be."""
-    if one["flat"] or other["flat"] or (one["code"] ^ other["code"]).bit_count() > RADIUS:
-        return False
-    looks = [(a[x] ^ b[y]).bit_count() for a, b in ((one, other),) for x in _LOOKS for y in _LOOKS]
-    return bool(min(looks) <= PHASH_MAX)
+    return not (one["flat"] or other["flat"]) and (one["code"] ^ other["code"]).bit_count() <= RADIUS
 
 
-_LOOKS = ("phash", "phash_mirror")
+def expected_keepers(samples: dict[str, Row], order: list[str], settings: DeduplicateSettings) -> dict[str, str]:
+    """The keeper of each sample, by trying all pairs: chains first, then of each the best with all that equal it."""
+    chain_of = {sample: {sample} for sample in samples}
+    for one in samples:
+        for other in samples:
+            if one < other and same(samples[one], samples[other]) and chain_of[one] is not chain_of[other]:
+                chain_of[one] |= chain_of[other]
+                for member in chain_of[other]:
+                    chain_of[member] = chain_of[one]
+    keepers: dict[str, str] = {}
+    for best in order:
+        if best not in keepers:
+            for member in chain_of[best] - keepers.keys():
+                if member == best or settings is CHAINED or same(samples[best], samples[member]):
+                    keepers[member] = best
+    return keepers
 
 
-def expected_manifest(records: list[Row]) -> list[Row]:
-    """The manifest by brute force: all pairs, one at a time."""
-    kept: dict[str, Row] = {}
+def expected_manifest(
+    records: list[Row],
+    settings: DeduplicateSettings = SETTINGS,
+    earlier: tuple[tuple[Folder, list[Row]], ...] = (),
+) -> list[Row]:
+    """The manifest by brute force; `earlier`: each earlier run with its records."""
+    samples: dict[str, Row] = {}
     lowest: dict[str, str] = {}
-    for row in records:
-        if row["status"] == "kept":
-            kept[row["sample_id"]] = row
-            lowest[row["sample_id"]] = min(lowest.get(row["sample_id"], "g"), row["record_id"])
-    group_of = {sample: {sample} for sample in kept}
-    for one in kept:
-        for other in kept:
-            if one < other and same(kept[one], kept[other]) and group_of[one] is not group_of[other]:
-                group_of[one] |= group_of[other]
-                for member in group_of[other]:
-                    group_of[member] = group_of[one]
+    rank: dict[str, tuple[Any, ...]] = {}
+    run_of: dict[str, Folder | None] = {}
+    for place, (run, of) in enumerate((*earlier, (None, records))):
+        for row in sorted(of, key=lambda r: str(r["record_id"])):
+            sample = row["sample_id"]
+            if row["status"] == "kept" and sample not in samples:
+                samples[sample], lowest[sample], run_of[sample] = row, row["record_id"], run
+                rank[sample] = (place, -row["width"] * row["height"], -row["size_bytes"], sample)
+    keepers = expected_keepers(samples, sorted(samples, key=lambda sample: rank[sample]), settings)
+    group_of = defaultdict(set)
+    for sample, keeper in keepers.items():
+        group_of[keeper].add(sample)
     rows = []
     for record in records:
-        row = {name: record.get(name) for name in LEDGER.names} | dict.fromkeys(("group_id", "keeper_id", "distance"))
+        row = {name: record.get(name) for name in MANIFEST.names}
         if record["status"] == "kept":
-            sample, group = record["sample_id"], group_of[record["sample_id"]]
-            keeper = min(group, key=lambda m: (-kept[m]["width"] * kept[m]["height"], -kept[m]["size_bytes"], m))
-            if len(group) > 1:
-                row["group_id"] = min(group)
-            repeat, near = record["record_id"] != lowest[sample], keeper != sample
+            sample, keeper = record["sample_id"], keepers[record["sample_id"]]
+            if len(group_of[keeper]) > 1:
+                row["group_id"] = min(group_of[keeper])
+            repeat, near = record["record_id"] != lowest[sample] or run_of[sample] is not None, keeper != sample
             if repeat or near:
-                distance = (kept[sample]["code"] ^ kept[keeper]["code"]).bit_count()
+                distance = (samples[sample]["code"] ^ samples[keeper]["code"]).bit_count()
+                why = [f"code {distance} bits from its keeper's"] if near else []
+                why += [f"its keeper is of the run {run_of[keeper]}"] if run_of[keeper] is not None else []
                 reason = Reason.EXACT_REPEAT if repeat else Reason.NEAR_DUPLICATE
                 row |= {"status": "dropped", "reason": reason, "keeper_id": keeper, "distance": distance}
+                row |= {"detail": "; ".join(why) or None}
+                if near:
+                    # Ends of a chain that are further apart are not looked at.
+                    row["score"] = float(RADIUS - distance) if distance <= 32 else -1.0
         rows.append(row)
     return sorted(rows, key=lambda r: str(r["record_id"]))
 
 
-def deduplicated(run: Folder, parts: list[list[Row]], *sources: LsunSource) -> tuple[Row, Row, list[Row]]:
+def deduplicated(
+    run: Folder,
+    parts: list[list[Row]],
+    *sources: LsunSource,
+    settings: DeduplicateSettings = SETTINGS,
+    against: tuple[Folder, ...] = (),
+) -> tuple[Row, Row, list[Row]]:
     """The stage's counts, quality.json and the manifest's rows."""
     numbers = write_parts(run, parts)
-    counts = deduplicate.write_groups(run, sources, SETTINGS, numbers)
+    run.write_bytes(
+        "recipe.yaml", yaml.safe_dump({"recipe": {"deduplicate": settings.model_dump(mode="json")}}).encode()
+    )
+    counts = deduplicate.write_groups(run, sources, settings, 0, numbers, 1, against)
     deduplicate.write_manifest(run, numbers)
     manifest = run.read_table("manifest.parquet")
     assert manifest.schema == MANIFEST
@@ -181,12 +220,14 @@ def deduplicated(run: Folder, parts: list[list[Row]], *sources: LsunSource) -> t
 
 
 @settings(max_examples=12)
-@given(seed=st.integers(0, 1 << 32))
-def test_the_manifest_is_that_of_brute_force(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+@given(seed=st.integers(0, 1 << 32), how=st.sampled_from([SETTINGS, CHAINED]))
+def test_the_manifest_is_that_of_brute_force(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, how: DeduplicateSettings
+) -> None:
     records = drawn_records(seed)
     run = Folder(tmp_path_factory.mktemp("run"))
-    counts, quality, manifest = deduplicated(run, cut(records, 25))
-    expected = expected_manifest(records)
+    counts, quality, manifest = deduplicated(run, cut(records, 25), settings=how)
+    expected = expected_manifest(records, how)
     assert manifest == expected
     # Every record is there once, and what became of it adds up.
     assert sorted(row["record_id"] for row in manifest) == sorted(row["record_id"] for row in records)
@@ -300,6 +341,118 @@ def test_known_near_duplicates_are_counted(tmp_path: Path) -> None:
     assert quality["truth"]["removed"] == quality["removed"]
 
 
+# Earlier runs
+
+
+@settings(max_examples=12)
+@given(seed=st.integers(0, 1 << 32), how=st.sampled_from([SETTINGS, CHAINED]), data=st.data())
+def test_against_earlier_runs_is_as_one_run_over_all_that_ranks_them_first(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, how: DeduplicateSettings, data: st.DataObject
+) -> None:
+    records = data.draw(st.permutations(drawn_records(seed)))
+    own, *others = records[:30], records[30:60], records[60:]
+    earlier: tuple[tuple[Folder, list[Row]], ...] = ()
+    for number, of in enumerate(others):
+        folder = Folder(tmp_path_factory.mktemp("earlier"))
+        # The second was itself compared with the first, or not.
+        chained = earlier if number and data.draw(st.booleans()) else ()
+        manifest = deduplicated(folder, cut(of, 20), settings=how, against=tuple(run for run, _ in chained))[2]
+        assert manifest == expected_manifest(of, how, chained)
+        earlier = (*earlier, (folder, of))
+    run, runs = Folder(tmp_path_factory.mktemp("run")), tuple(folder for folder, _ in earlier)
+    counts, quality, manifest = deduplicated(run, cut(own, 20), settings=how, against=runs)
+    assert manifest == expected_manifest(own, how, earlier)
+    # What is said of the run is of its own images.
+    held = {row["sample_id"] for _, of in earlier for row in of if row["status"] == "kept"}
+    new = {row["sample_id"] for row in own if row["status"] == "kept"} - held
+    removed = {row["sample_id"] for row in manifest if row["reason"] == Reason.NEAR_DUPLICATE}
+    assert (counts["samples"], counts["removed"]) == (len(new), len(removed))
+    assert sum(of["samples"] for of in quality["against"]) == len(held)
+    _check_keepers_elsewhere(run, own, new, dict(zip((str(of) for of in runs), others, strict=True)))
+
+
+def _check_keepers_elsewhere(run: Folder, own: list[Row], new: set[str], others: dict[str, list[Row]]) -> None:
+    """groups.parquet lists new images and keepers, and against.parquet says of which run the other keepers are."""
+    groups = run.child("groups").read_table("groups.parquet").to_pylist()
+    assert {row["sample_id"] for row in groups if row["reason"]} <= new
+    assert {row["keeper_id"] for row in groups} <= {row["sample_id"] for row in groups}
+    table = run.child("groups").read_table("against.parquet")
+    assert table.schema == ELSEWHERE
+    listed = {row["sample_id"]: row for row in table.to_pylist()}
+    manifest = run.read_table("manifest.parquet").to_pylist()
+    keepers = {row["keeper_id"] for row in manifest if row["keeper_id"]}
+    assert listed.keys() == keepers - new
+    for sample, row in listed.items():
+        of = [r for r in others[row["run"]] if r["sample_id"] == sample and r["status"] == "kept"]
+        assert row["source_key"] == min(of, key=lambda r: str(r["record_id"]))["source_key"]
+    assert all(row["sample_id"] in {r["sample_id"] for r in own} | listed.keys() for row in groups)
+
+
+def test_an_earlier_run_of_the_same_source_makes_all_of_it_repeats(tmp_path: Path) -> None:
+    records = drawn_records(12)
+    old, new = Folder(tmp_path / "old"), Folder(tmp_path / "new")
+    before = deduplicated(old, cut(records, 30))[2]
+    counts, quality, manifest = deduplicated(new, cut(records, 20), against=(old,))
+    assert counts == {"samples": 0, "groups": 0, "removed": 0, "largest_group": 0}
+    kept = {row["record_id"] for row in records if row["status"] == "kept"}
+    assert {row["record_id"] for row in manifest if row["reason"] == Reason.EXACT_REPEAT} == kept
+    # What stood for a record then still does.
+    assert [row["keeper_id"] or row["sample_id"] for row in before] == [
+        row["keeper_id"] or row["sample_id"] for row in manifest
+    ]
+    samples = len({row["sample_id"] for row in records if row["status"] == "kept"})
+    assert quality["against"] == [{"run": str(old), "samples": samples, "repeated": samples, "removed": 0}]
+    assert new.child("groups").read_table("groups.parquet").num_rows == 0
+
+
+def one_of(source: str, **changes: Any) -> Row:
+    """A record of a picture that all of them show."""
+    names = {"source": source, "source_key": source, "record_id": record_id(source, source)}
+    looks = {"status": "kept", "width": 64, "height": 64, "code": 5, "mirror_code": 6, "flat": False}
+    seen = {"whole_thumb": THUMB, "sharpness": 1.0, "size_bytes": 20, "sample_id": sample_id(hexed(source))}
+    return dict.fromkeys(SAMPLES.names) | looks | seen | names | changes
+
+
+def preferring(*sources: str) -> DeduplicateSettings:
+    return SETTINGS.model_copy(update={"keep": KeepSettings(prefer_sources=sources)})
+
+
+@pytest.mark.parametrize("first", ["a", "b", "c"])
+def test_a_source_to_prefer_keeps_its_images_and_its_records_of_repeats(tmp_path: Path, first: str) -> None:
+    records = [one_of(source, sample_id=sample_id(hexed("shared"))) for source in ("a", "b")]
+    records.append(one_of("c", size_bytes=10))
+    _, _, manifest = deduplicated(Folder(tmp_path), [records], settings=preferring(first, "b"))
+    (kept,) = (row for row in manifest if row["status"] == Status.KEPT)
+    assert kept["source"] == first
+    reasons = {row["source"]: row["reason"] for row in manifest}
+    shared = {"a", "b"} - {first if first != "c" else "b"}
+    assert {source for source, reason in reasons.items() if reason == Reason.EXACT_REPEAT} == shared
+
+
+def test_what_an_earlier_run_kept_first_ranks_first_still(tmp_path: Path) -> None:
+    good, large = one_of("good", size_bytes=10), one_of("large", size_bytes=20)
+    old, new = Folder(tmp_path / "old"), Folder(tmp_path / "new")
+    deduplicated(old, [[good, large]], settings=preferring("good"))
+    _, _, (row,) = deduplicated(new, [[one_of("newest", size_bytes=90, width=640)]], against=(old,))
+    assert (row["reason"], row["keeper_id"]) == (Reason.NEAR_DUPLICATE, good["sample_id"])
+
+
+def test_known_near_duplicates_of_earlier_images_are_not_counted(tmp_path: Path) -> None:
+    old, new = Folder(tmp_path / "old"), Folder(tmp_path / "new")
+    records = drawn_records(13)
+    first, rest = records[:30], records[30:]
+    deduplicated(old, [first])
+    kept = [row for row in rest if row["status"] == "kept"]
+    truth = [{"source_key": row["source_key"], "origin_key": kept[0]["source_key"]} for row in kept[1:]]
+    Folder(tmp_path).write_table("truth.parquet", _table(truth, TRUTH))
+    source = LsunSource(kind="lsun", name="rooms", path="/not/opened", truth=str(tmp_path / "truth.parquet"))
+    _, quality, manifest = deduplicated(new, [rest], source, against=(old,))
+    here = {row["sample_id"] for row in kept} - {row["sample_id"] for row in first if row["status"] == "kept"}
+    own = [row for row in manifest if row["reason"] == Reason.NEAR_DUPLICATE and row["keeper_id"] in here]
+    assert quality["truth"]["removed"] == len(own)
+    assert quality["removed"] > len(own), "images of the earlier run should take some"
+
+
 def _repeated(rows: list[Row]) -> Any:
     seen: set[str] = set()
     for row in rows:
@@ -321,6 +474,6 @@ def test_codes_of_other_samples_are_refused(tmp_path: Path) -> None:
     numbers = write_parts(run, cut(records, 30))
     codes = run.child("codes")
     codes.write_table(part_name(1), codes.read_table(part_name(0)))
-    with pytest.raises(ValueError, match="codes of part 1 don't belong to its samples; run with --redo encode"):
-        deduplicate.write_groups(run, (), SETTINGS, numbers)
+    with pytest.raises(ValueError, match="codes of part 1 don't belong to its samples; do it again with --redo encode"):
+        deduplicate.write_groups(run, (), SETTINGS, 0, numbers, 1)
     assert run.child("groups").names() == []

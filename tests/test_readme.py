@@ -18,6 +18,7 @@ from pipelines.sources.bedroom import draw_room
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+NAMES = ("run", "status", "draw", "pack", "sample", "dedup", "review")
 
 
 def code_lines(text: str) -> list[str]:
@@ -32,7 +33,7 @@ def commands_of(text: str) -> list[list[str]]:
     """The words of every `dcgan ...` and `python -m pipelines ...`, wherever they stand in a line of code."""
     found = []
     for line in code_lines(text):
-        match = re.search(r"(?:\bdcgan|python3? -m pipelines) +((?:run|status|draw|pack|sample) .*)$", line)
+        match = re.search(rf"(?:\bdcgan|python3? -m pipelines) +((?:{'|'.join(NAMES)}) .*)$", line)
         if match:
             found.append(shlex.split(match.group(1), comments=True))
     return found
@@ -45,7 +46,7 @@ COMMANDS = [c for page in PAGES for c in commands_of(page.read_text())] + [
 
 
 def test_there_are_commands_of_every_kind() -> None:
-    assert {command[0] for command in COMMANDS} == {"run", "status", "draw", "pack", "sample"}
+    assert {command[0] for command in COMMANDS} == set(NAMES)
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
@@ -95,6 +96,8 @@ def test_the_readme_word_for_word(tmp_path: Path) -> None:
     photos.mkdir()
     for index in range(150):
         cv2.imwrite(str(photos / f"{index}.jpg"), draw_room(9, index).image[..., ::-1])
+    for index in range(10):
+        cv2.imwrite(str(photos / f"mirrored-{index}.jpg"), draw_room(9, index).image[:, ::-1, ::-1])
     small = {
         "train.images=1280",
         "train.overrides={width: 4, batch_images: 64}",
@@ -102,7 +105,8 @@ def test_the_readme_word_for_word(tmp_path: Path) -> None:
         "encode.autoencoder.epochs=2",
         "shard.shard_images=64",
     }
-    commands = [c for c in commands_of((ROOT / "README.md").read_text()) if "mine" in " ".join(c) or c[0] == "pack"]
+    every = commands_of((ROOT / "README.md").read_text())
+    commands = [c for c in every if "mine" in " ".join(c) or c[0] in ("pack", "dedup", "review")]
     assert len(commands) >= 4
     for words in commands:
         words = [word.replace("/my/photos", str(photos)).replace("000200064", "000001280") for word in words]
@@ -115,6 +119,8 @@ def test_the_readme_word_for_word(tmp_path: Path) -> None:
         assert answer.returncode == 0, answer.stdout + answer.stderr
     assert cv2.imread(str(tmp_path / "grid.png")) is not None
     assert (tmp_path / "photos.lmdb" / "data.mdb").exists()
+    assert len((tmp_path / "runs" / "dedup" / "remove.csv").read_text().splitlines()) > 10
+    assert (tmp_path / "runs" / "dedup" / "review" / "review.html").exists()
     run = Folder(tmp_path / "runs" / "mine")
     assert run.child("report").exists("index.html")
     assert yaml.safe_load(run.read_bytes("recipe.yaml"))["recipe"]["sources"][0]["path"] == str(photos)

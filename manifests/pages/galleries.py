@@ -1,10 +1,9 @@
-"""Near-duplicate groups as pictures: the largest, and those whose members lie furthest from their keeper."""
+"""Near-duplicate groups as pictures: the largest, and those members that the verdict was least sure of."""
 
 import base64
 import io
 from typing import NamedTuple
 
-import imagehash
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,49 +11,51 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from manifests.audit import texts
-from manifests.schema import THUMB_PX
+from manifests.schema import THUMB_PX, Reason
 from manifests.store import Folder
 
-COLUMNS = ["sample_id", "source_key", "width", "height", "whole_thumb", "phash", "phash_mirror"]
+COLUMNS = ["sample_id", "source_key", "width", "height", "whole_thumb"]
 BATCH_ROWS = 1024  # that are in memory with their thumbs
 
 
 class Member(NamedTuple):
-    """A sample of a near-duplicate group, and how far its code lies from the keeper's."""
+    """A sample of a near-duplicate group: bits between its hashes and its keeper's, and how sure the verdict was.
+
+    The border of the score is at 0; the keeper itself has none.
+    """
 
     sample_id: str
     keeper_id: str
     distance: int
+    score: float | None
 
 
 class Look(NamedTuple):
-    """What a sample looks like: its whole thumb as a PNG data URI, the source's size and its perceptual hashes."""
+    """What a sample looks like: its whole thumb as a PNG data URI, and the source's size."""
 
     source_key: str
     width: int | None
     height: int | None
     picture: str
-    phash: int
-    phash_mirror: int
 
 
 def largest_groups(groups: pa.Table, limit: int, members: int) -> list[tuple[int, list[Member]]]:
-    """The largest groups: size, and the keeper with the nearest of the others, `members` in all."""
+    """The largest groups: size, and the keeper with the surest of the others, `members` in all."""
     order = [("count_all", "descending"), ("group_id", "ascending")]
     sizes = groups.group_by("group_id").aggregate([([], "count_all")]).sort_by(order).slice(0, limit)
     chosen = []
     for row in sizes.to_pylist():
         group = groups.filter(pc.equal(groups["group_id"], row["group_id"]))
         group = group.append_column("other", pc.not_equal(group["sample_id"], group["keeper_id"]).cast(pa.int8()))
-        nearest = group.sort_by([("other", "ascending"), ("distance", "ascending"), ("sample_id", "ascending")])
-        chosen.append((row["count_all"], _members(nearest.slice(0, members))))
+        surest = group.sort_by([("other", "ascending"), ("score", "descending"), ("sample_id", "ascending")])
+        chosen.append((row["count_all"], _members(surest.slice(0, members))))
     return chosen
 
 
 def borderline(groups: pa.Table, limit: int) -> list[Member]:
-    """The members that lie furthest from their keepers, the furthest first."""
+    """The members that the verdict was least sure of, the least sure first."""
     others = groups.filter(pc.not_equal(groups["sample_id"], groups["keeper_id"]))
-    return _members(others.sort_by([("distance", "descending"), ("sample_id", "ascending")]).slice(0, limit))
+    return _members(others.sort_by([("score", "ascending"), ("sample_id", "ascending")]).slice(0, limit))
 
 
 def looks(run: Folder, sample_ids: set[str]) -> dict[str, Look]:
@@ -80,20 +81,23 @@ def _looks(rows: pa.Table) -> dict[str, Look]:
     keys = texts(rows["source_key"])
     for row, key in zip(rows.drop_columns(["source_key"]).to_pylist(), keys, strict=True):
         if row["whole_thumb"] is not None:
-            hashes = (row["phash"] or 0, row["phash_mirror"] or 0)
-            found[row["sample_id"]] = Look(key, row["width"], row["height"], picture_uri(row["whole_thumb"]), *hashes)
+            found[row["sample_id"]] = Look(key, row["width"], row["height"], picture_uri(row["whole_thumb"]))
     return found
 
 
-def phash_distance(look: Look, keeper: Look) -> tuple[int, bool]:
-    """Bits between the perceptual hashes, and whether one of the two had to be mirrored for it."""
-    this, mirrored, kept, kept_mirrored = (
-        imagehash.hex_to_hash(f"{value:016x}")
-        for value in (look.phash, look.phash_mirror, keeper.phash, keeper.phash_mirror)
-    )
-    straight = int(min(this - kept, mirrored - kept_mirrored))
-    crossed = int(min(this - kept_mirrored, mirrored - kept))
-    return min(straight, crossed), crossed < straight
+def details(run: Folder, sample_ids: set[str]) -> dict[str, str]:
+    """What the ledger says of why some near-duplicates were removed; nothing of samples that were not."""
+    if not run.exists("manifest.parquet"):
+        return {}
+    found: dict[str, str] = {}
+    wanted = pa.array(sorted(sample_ids), pa.string())
+    with run.open_input("manifest.parquet") as file:
+        columns = ["sample_id", "reason", "detail"]
+        for batch in pq.ParquetFile(file).iter_batches(columns=columns):
+            near = pc.equal(batch.column("reason"), Reason.NEAR_DUPLICATE.value)
+            rows = batch.filter(pc.and_(near, pc.is_in(batch.column("sample_id"), wanted))).to_pylist()
+            found |= {row["sample_id"]: row["detail"] for row in rows if row["detail"]}
+    return found
 
 
 def picture_uri(thumb: bytes) -> str:

@@ -1,9 +1,7 @@
 """dcgan pack: an LSUN-format LMDB from a folder or a tar of images."""
 
 import contextlib
-import lzma
 import tarfile
-import zlib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -22,6 +20,7 @@ from pipelines.progress import Bar, Reporter
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.lsun import lsun_key, write_lmdb
 from pipelines.sources.record import SourceError, text_key
+from pipelines.sources.tar import NO_FILE, DamagedTar, opened_tar, raw_name
 
 _CHUNK_IMAGES = 64
 _WEBP_LARGEST_PX = 16_383
@@ -83,12 +82,12 @@ def _files(source: Path) -> Iterator[tuple[str, bytes, str | None]]:
     else:
         with _opened(source) as tar:
             for member in tar:
-                name = text_key(member.name.encode("utf-8", "surrogateescape"))
+                name = text_key(raw_name(member))
                 if member.isfile() or member.islnk():  # tar stores a second name of the same file as a hard link
                     file = tar.extractfile(member)
                     yield name, file.read() if file else b"", None
                 elif not member.isdir():
-                    yield name, b"", "neither a file nor a hard link to one"
+                    yield name, b"", NO_FILE
 
 
 def _folder(source: Path) -> FolderSource:
@@ -98,21 +97,12 @@ def _folder(source: Path) -> FolderSource:
 @contextlib.contextmanager
 def _opened(source: Path) -> Iterator[tarfile.TarFile]:
     try:
-        with tarfile.open(source, "r:*") as tar:
+        with opened_tar(source, "r:*") as tar:
             yield tar
-            _check_end(tar)
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+    except DamagedTar as error:
         raise SourceError(
             f"{source} is neither a folder nor a whole tar ({error}); name a folder or tar of images"
         ) from error
-
-
-def _check_end(tar: tarfile.TarFile) -> None:
-    """Raise ReadError unless a block of zeros ends the tar; tarfile takes a header that is cut short for its end."""
-    assert tar.fileobj is not None
-    tar.fileobj.seek(tar.offset)
-    if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise tarfile.ReadError("it is cut short")
 
 
 def _encoded(source: Path, webp: int | None) -> Iterator[tuple[str, bytes, str | None]]:

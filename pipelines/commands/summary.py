@@ -1,9 +1,9 @@
-"""The short tables that end a run: the funnel, what the planted duplicates say, and how fast each stage was."""
+"""The short tables that end a run: the funnel, how good and how wrong de-duplication is, how fast each stage was."""
 
 from rich.console import Group
 from rich.table import Table
 
-from manifests.audit import counts, read_ledger
+from manifests.audit import counts, few, read_ledger
 from manifests.store import Folder
 from pipelines.stages import STAGE_FILE, STAGES
 from pipelines.stages.context import PARTS_FILE
@@ -55,7 +55,20 @@ def _quality(run: Folder) -> Table:
             shown.add_row(
                 "known to the source", _share(truth["recall"]), _share(truth["precision"]), f"{truth['variants']:,}"
             )
-        shown.caption = f"{quality['removed']:,} removed at radius {quality['radius']} in {quality['groups']:,} groups"
+        recall_at = {point["radius"]: point["recall"] for point in quality["curve"]}
+        for point in quality["expected"] or []:
+            share = f" ({few(100 * point['wrong'] / point['removals'])}%)" if point["removals"] else ""
+            shown.add_row(
+                f"{point['images']:,} images, radius {point['radius']}",
+                _share(recall_at.get(point["radius"])),
+                f"at most {few(point['wrong'])} wrong{share}",
+                f"{point['removals']:,} removals",
+            )
+        shown.caption = (
+            f"{quality['removed']:,} removed in {quality['groups']:,} groups; rule {quality['rule']}, radius "
+            f"{quality['radius']}{', which set itself' if quality['radius_set_itself'] else ''}; "
+            f"{quality['pairs']:,} pairs nominated, {quality['judged']:,} judged"
+        )
     return shown
 
 

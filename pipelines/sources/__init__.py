@@ -14,10 +14,11 @@ from pipelines.sources.drawn import DrawnSource
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.lsun import LsunSource
 from pipelines.sources.record import PartRange, Record, SourceError
+from pipelines.sources.tar import TarSource
 
 __all__ = ["PARTS", "Part", "PartRange", "Record", "Source", "SourceError", "list_parts", "read_part"]
 
-Source = Annotated[LsunSource | FolderSource | DrawnSource, Field(discriminator="kind")]
+Source = Annotated[LsunSource | FolderSource | TarSource | DrawnSource, Field(discriminator="kind")]
 
 PARTS = pa.schema(
     [

@@ -8,6 +8,7 @@ from typing import Any
 from pipelines.recipe import Recipe, fingerprint
 from pipelines.stages import deduplicate, encode, evaluate, ingest, report, shard, train
 from pipelines.stages.context import Context, Counts
+from pipelines.stages.earlier import earlier_runs, encoder_sha256, identity
 
 STAGE_FILE = "stage.json"
 STARTED_FILE = "started.json"
@@ -43,8 +44,15 @@ _ONLY_HOW_IT_WORKS = {"log_every_updates", "keep_checkpoints", "threads", "decod
 
 STAGES = (
     Stage("ingest", ingest, lambda r: [[_identity(s) for s in r.sources], r.seed, r.ingest], images="read"),
-    Stage("encode", encode, lambda r: r.encode, images="codes"),
-    Stage("deduplicate", deduplicate, lambda r: r.deduplicate, images="samples", outside=(deduplicate.MANIFEST_FILE,)),
+    Stage("encode", encode, lambda r: [r.encode, *map(encoder_sha256, earlier_runs(r))], images="codes"),
+    Stage(
+        "deduplicate",
+        deduplicate,
+        # Earlier runs count by what they hold, not by where they lie.
+        lambda r: [r.deduplicate.model_dump(mode="json", exclude={"against"}), *map(identity, earlier_runs(r))],
+        images="samples",
+        outside=(deduplicate.MANIFEST_FILE,),
+    ),
     Stage("shard", shard, lambda r: r.shard, images="samples"),
     Stage("train", train, lambda r: r.train.model_dump(mode="json", exclude=_ONLY_HOW_IT_WORKS), images="images_seen"),
     Stage("evaluate", evaluate, lambda r: r.evaluate),

@@ -2,6 +2,7 @@
 
 import hashlib
 import heapq
+import time
 from functools import partial
 from typing import Any
 
@@ -25,9 +26,11 @@ from pipelines.stages.context import (
     plants_name,
     unfinished_parts,
 )
+from pipelines.stages.earlier import earlier_runs
 
 FOLDER = "codes"
 ENCODER_FILE = "autoencoder.npz"
+FIT_FILE = "fit.json"
 PLANT_CODES = pa.schema([*CODES, pa.field("change", pa.string(), nullable=False)])
 
 
@@ -37,11 +40,15 @@ def progress(context: Context) -> tuple[int, int]:
 
 
 def run(context: Context) -> Counts:
-    """Fit the autoencoder and write codes/part-*.parquet."""
+    """Fit the autoencoder, or take that of the earlier runs to compare with, and write codes/part-*.parquet."""
     samples, folder = context.run.child("samples"), context.run.child(FOLDER)
     settings = context.recipe.encode
     parts = frozen_parts(context.run)
     numbers = [part.number for part in parts]
+    against = earlier_runs(context.recipe)
+    if against and not folder.exists(ENCODER_FILE):
+        folder.write_json(FIT_FILE, {"images": 0, "losses": [], "seconds": 0.0, "taken_from": against[0].address})
+        folder.write_bytes(ENCODER_FILE, against[0].child(FOLDER).read_bytes(ENCODER_FILE))
     if not folder.exists(ENCODER_FILE):
         context.reporter.say("encode: fitting the autoencoder")
         run_task(fit_encoder, samples, folder, settings, context.recipe.seed, numbers)
@@ -52,7 +59,7 @@ def run(context: Context) -> Counts:
     with context.reporter.bar("encode", total, done=total - sum(item["records"] for item in items)) as bar:
         for done in run_parts(work, items, folder, context.recipe.resources.workers):
             bar.advance(done["records"])
-    counts = folder.read_json("fit.json")
+    counts = folder.read_json(FIT_FILE)
     return {"codes": sum(len(table) for table in part_tables(folder, numbers, ["flat"])), "fitted_on": counts["images"]}
 
 
@@ -62,6 +69,7 @@ def fit_encoder(samples: Folder, folder: Folder, settings: EncodeSettings, seed:
     Raises:
         ValueError: no image was kept, so there is nothing to fit on.
     """
+    began = time.perf_counter()
     wanted = _smallest_hashes(samples, numbers, seed, settings.autoencoder.fit_images)
     if not wanted:
         raise ValueError(
@@ -76,7 +84,8 @@ def fit_encoder(samples: Folder, folder: Folder, settings: EncodeSettings, seed:
         for sample, thumb in zip(chosen["sample_id"].to_pylist(), thumb_rows(chosen["centre_thumb"]), strict=True):
             thumbs[place[sample]] = thumb
     fitted = autoencoder.fit(thumbs, settings.autoencoder, seed=seed, threads=settings.fit_threads)
-    folder.write_json("fit.json", {"images": len(wanted), "losses": fitted.losses})
+    seconds = round(time.perf_counter() - began, 2)
+    folder.write_json(FIT_FILE, {"images": len(wanted), "losses": fitted.losses, "seconds": seconds})
     # Last: it says that the fit is finished.
     folder.write_bytes(ENCODER_FILE, autoencoder.save_encoder(fitted.encoder))
 
@@ -125,10 +134,11 @@ def encode_part(samples: Folder, folder: Folder, item: Item) -> Item:
 
 def _coded(encoder: autoencoder.Encoder, table: pa.Table, schema: pa.Schema) -> pa.Table:
     thumbs = thumb_rows(table["centre_thumb"])
-    packed = codes.pack(codes.encode(encoder, thumbs))
+    mirrored = codes.mirrored(thumbs)
     columns: dict[str, Any] = {
         "sample_id": table["sample_id"],
-        "code": pa.array(packed, pa.binary(16)),
+        "code": pa.array(codes.pack(codes.encode(encoder, thumbs)), pa.binary(16)),
+        "mirror_code": pa.array(codes.pack(codes.encode(encoder, mirrored)), pa.binary(16)),
         "flat": pa.array(codes.flat(thumbs)),
     }
     if "change" in schema.names:

@@ -1,0 +1,166 @@
+"""The images that are compared, each once, with what is seen of it and its rank; and their groups."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dedup import codes as code_bits
+from dedup.groups import Grouping, Groups, grouped, smallest_ids
+from dedup.radius import SURE_RADIUS, Chances, choose_radius, measure_chances
+from dedup.verdict import Seen, VerdictSettings
+from manifests.perceptual import luma
+from manifests.schema import THUMB_PX, Status
+from manifests.store import Folder
+from pipelines.recipe import KeepSettings
+from pipelines.stages.context import frozen_parts, part_name
+from pipelines.stages.earlier import keep_settings
+from pipelines.stages.encode import thumb_rows
+
+Rows = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Every sample that ingest kept, in this run or an earlier one, exact repeats left out, sorted by sample id.
+
+    runs: int64[N], whose sample it is: the place of the earlier run, or their number for this run
+    here: bool[N], whether a record of this run holds it; a sample that an earlier run holds too is that run's
+    rank: int64[N], of a group the image of lowest rank is kept
+    """
+
+    sample_ids: npt.NDArray[np.bytes_]
+    record_ids: npt.NDArray[np.bytes_]  # of the records that share the sample the one that stays
+    runs: Rows
+    here: Mask
+    rank: Rows
+    seen: Seen
+    earlier: int = 0  # how many earlier runs
+
+    @property
+    def own(self) -> Mask:
+        """Which are this run's."""
+        return np.asarray(self.runs == self.earlier)
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What is known of the candidates once they are grouped."""
+
+    radius: int
+    chances: Chances | None  # where the radius set itself
+    groups: Groups
+    group_ids: npt.NDArray[np.bytes_]
+    in_group: Mask  # of two or more
+
+
+def read_candidates(run: Folder, keep: KeepSettings, numbers: list[int], against: Sequence[Folder] = ()) -> Candidates:
+    """All samples to compare, whatever parts they came in; those of earlier runs rank before this run's.
+
+    Those of an earlier run rank among each other as they did in it.
+    """
+    ledger, seen = [], []
+    for place, folder in enumerate((*against, run)):
+        own = place == len(against)
+        keep_of = keep if own else keep_settings(folder)
+        for number in numbers if own else [part.number for part in frozen_parts(folder)]:
+            table, looks = _read_part(folder, number, keep_of)
+            ledger.append(table.append_column("run", pa.array(np.full(len(table), place))))
+            seen.append(looks)
+    table = pa.concat_tables(ledger)
+    sample_ids, record_ids = (np.array(table[name].to_pylist(), "S64") for name in ("sample_id", "record_id"))
+    runs = table["run"].to_numpy()
+    here = np.isin(sample_ids, sample_ids[runs == len(against)]) if against else np.ones(len(table), np.bool_)
+    # Of records that share a sample one of the earliest run stays, of the source to prefer, of the lowest record id.
+    order = np.lexsort((record_ids, table["source"].to_numpy(), runs, sample_ids))
+    if len(order):
+        ids = sample_ids[order]
+        order = order[np.concatenate([[True], ids[1:] != ids[:-1]])]
+    return Candidates(
+        sample_ids[order],
+        record_ids[order],
+        runs[order],
+        here[order],
+        _rank(table.take(order)),
+        joined(seen).of(order),
+        len(against),
+    )
+
+
+def _read_part(run: Folder, number: int, keep: KeepSettings) -> tuple[pa.Table, Seen]:
+    """Ids, area and what else decides the rank of a part's kept samples; and their looks."""
+    columns = ["sample_id", "record_id", "source", "width", "height", "size_bytes", "sharpness", "status"]
+    table = run.child("samples").read_table(part_name(number), [*columns, "whole_thumb"])
+    table = table.filter(pc.equal(table["status"], Status.KEPT.value))
+    coded = run.child("codes").read_table(part_name(number))
+    if coded["sample_id"].to_pylist() != table["sample_id"].to_pylist():
+        raise ValueError(f"{run}: codes of part {number} don't belong to its samples; do it again with --redo encode")
+    preferred, sources = keep.prefer_sources, table["source"].to_pylist()
+    place = {name: preferred.index(name) if name in preferred else len(preferred) for name in set(sources)}
+    ranked = {
+        "sample_id": table["sample_id"],
+        "record_id": table["record_id"],
+        "source": pa.array([place[name] for name in sources], pa.int64()),
+        "area": pc.multiply(table["width"].cast(pa.int64()), table["height"].cast(pa.int64())),
+        # Of whole numbers below 2^53, so nothing is lost.
+        "then": table["size_bytes" if keep.then == "bytes" else "sharpness"].cast(pa.float64()),
+    }
+    return pa.table(ranked), looks_of(coded, table["whole_thumb"])
+
+
+def looks_of(coded: pa.Table, whole_thumbs: pa.ChunkedArray) -> Seen:
+    """What is seen of the images of a table of codes, row by row."""
+    thumbs = thumb_rows(whole_thumbs).reshape(-1, THUMB_PX, THUMB_PX, 3)
+    return Seen(
+        code_bits.unpack(b"".join(coded["code"].to_pylist())),
+        code_bits.unpack(b"".join(coded["mirror_code"].to_pylist())),
+        luma(thumbs),
+        np.asarray(coded["flat"].to_numpy(), np.bool_),
+    )
+
+
+def joined(seen: Sequence[Seen]) -> Seen:
+    """One after another."""
+    return Seen(
+        np.concatenate([part.codes for part in seen]),
+        np.concatenate([part.mirror_codes for part in seen]),
+        np.concatenate([part.lumas for part in seen]),
+        np.concatenate([part.flat for part in seen]),
+    )
+
+
+def _rank(ledger: pa.Table) -> Rows:
+    """int64[N], 0 for the image that is kept before all others; `ledger` is sorted by sample id."""
+    run, source, area, then = (ledger[name].to_numpy() for name in ("run", "source", "area", "then"))
+    rank = np.empty(len(ledger), np.int64)
+    rank[np.lexsort((np.arange(len(ledger)), -then, -area, source, run))] = np.arange(len(ledger))
+    return rank
+
+
+def decide(candidates: Candidates, settings: VerdictSettings, seed: int, threads: int) -> Decided:
+    """Group the candidates, at the radius that the settings name or that sets itself."""
+    grouping = Grouping(candidates.seen, settings, candidates.rank, threads)
+    chances = None
+    if settings.radius == "auto":
+        sure = SURE_RADIUS if settings.rule == "joint" else 0
+        grouping.extend(sure)
+        # Of one image a picture: copies that the verdict only just misses are no different pictures.
+        chances = measure_chances(settings, grouping.pictures, seed, threads)
+        radius = choose_radius(settings, chances, len(candidates.seen), grouping.removals)
+        if radius < sure:
+            grouping = Grouping(candidates.seen, settings, candidates.rank, threads)
+    else:
+        radius = settings.radius
+    grouping.extend(radius)
+    groups = grouping.groups(radius)
+    return Decided(
+        radius=radius,
+        chances=chances,
+        groups=groups,
+        group_ids=smallest_ids(groups.keepers, candidates.sample_ids).astype("S64"),
+        in_group=np.isin(np.arange(len(groups.keepers)), grouped(groups.keepers)),
+    )
