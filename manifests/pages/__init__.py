@@ -60,7 +60,7 @@ def render(run: Folder) -> str:
         "shards": shards,
         "training": training.section(run.child("training")),
         "walk": training.walk(run.child("evaluation")),
-        "run": {"recipe": recipe, "yaml": _recipe_text(recipe), "stages": _stages(run)},
+        "run": {"recipe": recipe, "yaml": _recipe_text(recipe), "stages": _stages(run, recipe)},
     }
     settings = (recipe or {}).get("recipe") or {}
     return (
@@ -76,10 +76,14 @@ def render(run: Folder) -> str:
     )
 
 
-def _stages(run: Folder) -> list[dict[str, Any]]:
-    """A row for each stage: whether it is done, and its record."""
+def _stages(run: Folder, recipe: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """A row for each stage of the run: whether it is done, and its record."""
+    # A run that only de-duplicates has no fingerprints of what it leaves out.
+    wanted = (recipe or {}).get("fingerprints") or STAGES
     rows = []
     for stage, folder in STAGES.items():
+        if stage not in wanted:
+            continue
         record = _json(run.child(folder), "stage.json")
         rows.append({"stage": stage, "done": record is not None, **(record or {})})
     return rows

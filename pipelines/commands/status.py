@@ -25,7 +25,8 @@ def status(run: Annotated[str, typer.Argument(help="The run folder")]) -> None:
             f"{folder} is no run folder: it holds no {RECIPE_FILE}; start one with dcgan run RECIPE --run {run}"
         )
     try:
-        recipe = Recipe.model_validate(read_description(folder)["recipe"])
+        described = read_description(folder)
+        recipe = Recipe.model_validate(described["recipe"])
     except ValidationError as error:
         raise RunError(
             f"{folder}/{RECIPE_FILE} was written by another version of this program, or changed by hand: "
@@ -35,6 +36,8 @@ def status(run: Annotated[str, typer.Argument(help="The run folder")]) -> None:
     context = Context(folder, recipe, Reporter(console), is_cluster(None))
     table = Table("stage", "state", "done", "counts", "seconds", title=f"{recipe.name}: {folder}", title_justify="left")
     for stage in STAGES:
+        if stage.name not in described["fingerprints"]:
+            continue  # dcgan dedup leaves out what trains
         own = folder.child(stage.folder)
         if is_done(folder, stage):
             said = own.read_json(STAGE_FILE)
