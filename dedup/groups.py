@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from dedup import forest
 from dedup.neighbours import collapse
-from dedup.nominate import nominate
+from dedup.nominate import PairSearch, nominate
 from dedup.verdict import Pairs, Seen, VerdictSettings, closest_scores, scores, unfit
 
 Rows = npt.NDArray[np.int64]
@@ -47,8 +47,19 @@ class Groups:
 class Grouping:
     """Groups in the making. The result depends on neither the order of the images nor that of the pairs."""
 
-    def __init__(self, seen: Seen, settings: VerdictSettings, rank: Rows, threads: int = 1) -> None:
-        """`seen`: N images; `rank`: int64[N], the image of lowest rank in a group is kept."""
+    def __init__(
+        self,
+        seen: Seen,
+        settings: VerdictSettings,
+        rank: Rows,
+        threads: int = 1,
+        search_pairs: PairSearch | None = None,
+    ) -> None:
+        """`seen`: N images; `rank`: int64[N], the image of lowest rank in a group is kept.
+
+        `threads` judge pairs at once; `search_pairs` as `nominate` has it.
+        """
+        self._search_pairs = search_pairs
         self._images = len(seen)
         self._settings, self._threads = settings, threads
         # By rank from here on, so that the first row of any set of rows is the one to keep.
@@ -81,7 +92,14 @@ class Grouping:
         """Join all pairs that hashes within the radius nominate and that are judged the same."""
         with ThreadPoolExecutor(self._threads) as pool:
             trees = lambda: forest.roots(self._parents)  # noqa: E731
-            for pairs, _ in nominate(self._settings, radius, self._seen, threads=self._threads, trees=trees):
+            for pairs, _ in nominate(
+                self._settings,
+                radius,
+                self._seen,
+                threads=self._threads,
+                trees=trees,
+                search_pairs=self._search_pairs,
+            ):
                 self.nominated += len(pairs)
                 self._take(pairs, radius, pool)
 

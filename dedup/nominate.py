@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from dedup.neighbours import collapse, stream_pairs_between, stream_pairs_within
+from dedup import neighbours
+from dedup.neighbours import collapse
 from dedup.verdict import PHASH_HANDICAP, Hashes, Pairs, Rows, Seen, VerdictSettings
 from manifests.perceptual import VIEWS
 
@@ -28,6 +29,19 @@ class _Search:
     hash_rows: Rows | None = None  # and the hashes
 
 
+PairSearch = Callable[[Hashes, Hashes | None, int, int], Iterator[neighbours.Pairs]]
+
+
+def search_here(queries: Hashes, hashes: Hashes | None, radius: int, threads: int) -> Iterator[neighbours.Pairs]:
+    """All pairs of a query and a hash within the radius, or with hashes None of two queries; in this process."""
+    if hashes is not None:
+        yield from neighbours.stream_pairs_between(queries, hashes, radius, threads=threads)
+        return
+    # Equal hashes don't make equal pictures, so pairs of them are not to be chained: each row has its own look.
+    looks = np.arange(len(queries), dtype=np.uint64)[:, None]
+    yield from neighbours.stream_pairs_within(queries, radius, looks, threads=threads)
+
+
 def nominate(
     settings: VerdictSettings,
     radius: int,
@@ -35,6 +49,7 @@ def nominate(
     right: Seen | None = None,
     threads: int = 1,
     trees: Callable[[], Rows] | None = None,
+    search_pairs: PairSearch | None = None,
 ) -> Iterator[tuple[Pairs, bool]]:
     """Pairs within the radius, in chunks; with each whether its pairs have `first` in right and `second` in left.
 
@@ -44,6 +59,7 @@ def nominate(
 
     trees: gives int64[N], what each row of left is joined with so far. With it, a hash that more than CROWD rows share
     is searched with a few rows of each tree only, and with CROWD in all: pictures with nothing on them hash alike.
+    search_pairs: does the searches, such as `search_here` (the default).
     """
     if right is None and settings.rule == "joint" and radius >= PHASH_HANDICAP:
         # Ten thousand copies of one picture would be fifty million pairs, of every view.
@@ -58,12 +74,7 @@ def nominate(
         if bits_left < 0:
             continue
         search = _thinned(search, trees) if trees is not None and right is None and settings.rule == "joint" else search
-        if search.hashes is None:
-            # Equal hashes don't make equal pictures, so pairs of them are not to be chained: each row has its own look.
-            looks = np.arange(len(search.queries), dtype=np.uint64)[:, None]
-            streamed = stream_pairs_within(search.queries, bits_left, looks, threads=threads)
-        else:
-            streamed = stream_pairs_between(search.queries, search.hashes, bits_left, threads=threads)
+        streamed = (search_pairs or search_here)(search.queries, search.hashes, bits_left, threads)
         for found in streamed:
             first, second = found.first, found.second
             if search.rows is not None:

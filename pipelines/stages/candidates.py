@@ -19,6 +19,7 @@ from pipelines.recipe import KeepSettings
 from pipelines.stages.context import frozen_parts, part_name
 from pipelines.stages.earlier import keep_settings
 from pipelines.stages.encode import thumb_rows
+from pipelines.stages.search import search_everywhere
 
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -143,7 +144,7 @@ def _rank(ledger: pa.Table) -> Rows:
 
 def decide(candidates: Candidates, settings: VerdictSettings, seed: int, threads: int) -> Decided:
     """Group the candidates, at the radius that the settings name or that sets itself."""
-    grouping = Grouping(candidates.seen, settings, candidates.rank, threads)
+    grouping = Grouping(candidates.seen, settings, candidates.rank, threads, search_everywhere)
     chances = None
     if settings.radius == "auto":
         sure = SURE_RADIUS if settings.rule == "joint" else 0
@@ -152,7 +153,7 @@ def decide(candidates: Candidates, settings: VerdictSettings, seed: int, threads
         chances = measure_chances(settings, grouping.pictures, seed, threads)
         radius = choose_radius(settings, chances, len(candidates.seen), grouping.removals)
         if radius < sure:
-            grouping = Grouping(candidates.seen, settings, candidates.rank, threads)
+            grouping = Grouping(candidates.seen, settings, candidates.rank, threads, search_everywhere)
     else:
         radius = settings.radius
     grouping.extend(radius)
