@@ -13,7 +13,8 @@ from scipy.stats import chi2
 
 from dedup.bands import MOST_RADIUS
 from dedup.nominate import nominate
-from dedup.verdict import PHASH_HANDICAP, Seen, VerdictSettings, scores
+from dedup.verdict import PHASH_HANDICAP, Pairs, Seen, VerdictSettings, scores
+from manifests.perceptual import VIEWS
 
 _SAMPLED_IMAGES = 4000
 _MOST_SCORED = 20_000
@@ -27,6 +28,7 @@ _TAIL_FROM = 0.5
 # Nor are they taken to thin out faster than those of 46,000 pairs of photos that hash alike did.
 _LEAST_DECAY = 0.1
 _ROUNDS = 50
+_NEAREST = 1000
 _CONFIDENCE = 0.95
 
 
@@ -36,11 +38,13 @@ class Chances:
 
     pairs: how many pairs were drawn; nominated: int64[25], of them, within the radius
     passing: how likely a nominated pair of different pictures passes the verdict, upper 95 % limit; with rule code 1
+    times: float64[25], how many nominated pairs each that was looked at stands for; all ones where all were
     """
 
     pairs: int
     nominated: npt.NDArray[np.int64]
     passing: float
+    times: npt.NDArray[np.float64] | None = None
 
     def nominations(self, radius: int, images: int) -> float:
         """Expected pairs of different pictures that the radius nominates among so many images."""
@@ -48,7 +52,8 @@ class Chances:
 
     def wrong(self, radius: int, images: int) -> float:
         """Expected wrong pairs among so many images; with the upper 95 % limit of either factor."""
-        upper = chi2.ppf(_CONFIDENCE, 2 * (int(self.nominated[radius]) + 1)) / 2
+        times = 1.0 if self.times is None else float(self.times[radius])
+        upper = times * chi2.ppf(_CONFIDENCE, 2 * (int(self.nominated[radius]) / times + 1)) / 2
         return _pairs(images) * self._rate(float(upper)) * self.passing
 
     def _rate(self, count: float) -> float:
@@ -60,37 +65,59 @@ def measure_chances(settings: VerdictSettings, seen: Seen, seed: int, threads: i
 
     seen: distinct images, neither flat nor repeats
 
-    Pairs that the aligned thumbs call the same are true repeats, and do not count. What different pictures score
-    thins out like an exponential towards the border (of Fisher's z, the inverse hyperbolic tangent of the
-    correlation), so that the share beyond it can be told from those short of it.
+    Pairs that the aligned thumbs call the same are taken for true repeats, and do not count: what the verdict itself
+    gets wrong is told from those that it only just refuses. What different pictures score is taken to thin out like an
+    exponential towards the border (of Fisher's z, the inverse hyperbolic tangent of the correlation). Only judging
+    pairs by eye tests that.
     """
     rng = np.random.default_rng(seed)
-    rows = np.sort(rng.permutation(len(seen))[:_SAMPLED_IMAGES])
-    drawn = seen.of(rows)
-    widest = WIDEST_RADIUS if settings.rule == "joint" else MOST_RADIUS
-    keys, distances, chunks = [], [], []
-    for pairs, _ in nominate(settings, widest, drawn, threads=threads):
-        keys.append(np.minimum(pairs.first, pairs.second) * len(drawn) + np.maximum(pairs.first, pairs.second))
-        distances.append(pairs.distance)
-        chunks.append(pairs)
-    if not chunks:
-        return Chances(int(_pairs(len(drawn))), np.zeros(MOST_RADIUS + 1, np.int64), 1.0)
-    key, distance = np.concatenate(keys), np.concatenate(distances)
-    # A pair that several hashes nominate counts once, as near as the nearest of them.
-    order = np.lexsort((distance, key))
-    first = order[np.concatenate([[True], key[order][1:] != key[order][:-1]])]
+    drawn = seen.of(np.sort(rng.permutation(len(seen))[:_SAMPLED_IMAGES]))
+    nominated = _nearest(settings, drawn, threads)
+    count = int(_pairs(len(drawn)))
+    if not len(nominated):
+        return Chances(count, np.zeros(MOST_RADIUS + 1, np.int64), 1.0)
+    # The near ones are few and count most: only of those further off is a part looked at.
+    order = np.lexsort((rng.random(len(nominated)), nominated.distance))
+    chosen, times = nominated.of(np.sort(order[:_MOST_SCORED])), np.ones(MOST_RADIUS + 1)
+    if len(nominated) > _MOST_SCORED:
+        near = int(nominated.distance[order[_MOST_SCORED]])
+        whole = order[nominated.distance[order] < near]
+        part = order[len(whole) :]
+        taken = part[rng.permutation(len(part))[: max(1, _MOST_SCORED - len(whole))]]
+        chosen = nominated.of(np.sort(np.concatenate([whole, taken])))
+        times[near:] = len(part) / len(taken)
     judged = VerdictSettings(rule="joint", correlation_min=settings.correlation_min)
-    chosen = np.sort(rng.permutation(first)[:_MOST_SCORED])
-    starts = np.cumsum([0, *(len(chunk) for chunk in chunks)])
-    score = np.empty(len(chosen), np.float32)
-    for chunk, start, stop in zip(chunks, starts, starts[1:], strict=False):
-        inside = (chosen >= start) & (chosen < stop)
-        score[inside] = scores(judged, widest, chunk.of(chosen[inside] - start), drawn, drawn)
-    different = score < 0
-    share = len(first) / len(chosen)
-    counted = np.bincount(distance[chosen[different]], minlength=MOST_RADIUS + 1)[: MOST_RADIUS + 1].cumsum() * share
-    passing = 1.0 if settings.rule == "code" else passing_limit(score[different] + settings.correlation_min, settings)
-    return Chances(int(_pairs(len(drawn))), counted.astype(np.int64), passing)
+    score = scores(judged, MOST_RADIUS, chosen, drawn, drawn)
+    distance, correlation = chosen.distance[score < 0], score[score < 0] + settings.correlation_min
+    each = np.bincount(distance, minlength=MOST_RADIUS + 1)[: MOST_RADIUS + 1]
+    passing = 1.0
+    if settings.rule == "joint" and len(distance):
+        # Pictures whose hashes are nearer are more alike: the higher limit is taken, of all and of the nearest.
+        nearest = correlation[np.argsort(distance, kind="stable")[:_NEAREST]]
+        passing = max(passing_limit(correlation, settings), passing_limit(nearest, settings))
+    return Chances(count, np.rint((each * times).cumsum()).astype(np.int64), passing, times)
+
+
+def _nearest(settings: VerdictSettings, drawn: Seen, threads: int) -> Pairs:
+    """Each pair that is nominated once, as by the nearest hashes; of equally near ones, always the same."""
+    widest = WIDEST_RADIUS if settings.rule == "joint" else MOST_RADIUS
+    keys = np.empty((0, 2), np.int64)
+    for pairs, _ in nominate(settings, widest, drawn, threads=threads):
+        low, high = np.minimum(pairs.first, pairs.second), np.maximum(pairs.first, pairs.second)
+        how = (pairs.distance.astype(np.int64) * len(VIEWS) + pairs.view) * 4 + pairs.mirrored * 2
+        keys = np.concatenate([keys, np.stack([low * len(drawn) + high, how + (pairs.first > pairs.second)], axis=1)])
+        keys = keys[np.lexsort((keys[:, 1], keys[:, 0]))]
+        keys = keys[np.concatenate([[True], keys[1:, 0] != keys[:-1, 0]])]
+    low, high = np.divmod(keys[:, 0], max(1, len(drawn)))
+    swapped, mirrored = keys[:, 1] % 2 == 1, keys[:, 1] // 2 % 2 == 1
+    distance, view = np.divmod(keys[:, 1] // 4, len(VIEWS))
+    return Pairs(
+        np.where(swapped, high, low),
+        np.where(swapped, low, high),
+        distance.astype(np.uint8),
+        mirrored,
+        view.astype(np.uint8),
+    )
 
 
 def passing_limit(correlations: npt.NDArray[np.floating], settings: VerdictSettings) -> float:

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from manifests.store import Folder
-from pipelines.commands.lists import KEEP_FILE, REMOVE_FILE, write_lists
+from pipelines.commands.lists import KEEP_FILE, REMOVE_FILE, delete_lists, write_lists
 from pipelines.progress import Reporter
 from pipelines.recipe import Recipe, made_recipe
-from pipelines.run import check_unchanged, chosen_stages, planned_work, run_recipe
+from pipelines.run import check_unchanged, chosen_stages, is_done, planned_work, run_recipe
 from pipelines.stages import STAGE_FILE, fingerprints
 
 STAGES = ("ingest", "encode", "deduplicate", "report")
@@ -100,6 +100,9 @@ def dedup(
         _show_plan(console, recipe, folder, redo)
         return
     with Reporter(console) as reporter:
+        # Of an earlier outcome; whoever deletes by them must not have them beside new groups.
+        if redo is not None or not all(is_done(folder, stage) for stage in chosen_stages(only=STAGES)):
+            delete_lists(folder)
         run_recipe(recipe, folder, reporter, redo=redo, address=address, only=STAGES)
     write_lists(folder)
     console.print(figures(folder))

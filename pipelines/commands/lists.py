@@ -17,6 +17,12 @@ _COLUMNS = ["source", "source_key", "sample_id", "status", "reason", "detail", "
 _REPEAT = "the same bytes"
 
 
+def delete_lists(run: Folder) -> None:
+    """Delete the lists of an earlier outcome; absent is fine."""
+    run.delete(KEEP_FILE)
+    run.delete(REMOVE_FILE)
+
+
 def write_lists(run: Folder) -> None:
     """Write the two lists of a run that is de-duplicated. Images that could not be read stand in neither.
 

@@ -73,8 +73,9 @@ def encoder_sha256(run: Folder) -> str:
 def identity(run: Folder) -> dict[str, Any]:
     """What tells that an earlier run is still the same: its settings, and figures that other images would change."""
     prints = {folder: run.child(folder).read_json("stage.json")["fingerprint"] for folder in ("codes", "groups")}
-    quality = hashlib.sha256(run.child("groups").read_bytes("quality.json")).hexdigest()
-    return prints | {"encoder": encoder_sha256(run), "quality": quality}
+    groups = hashlib.sha256(run.child("groups").read_bytes("groups.parquet")).hexdigest()
+    samples = run.child("groups").read_json("quality.json")["samples"]
+    return prints | {"encoder": encoder_sha256(run), "groups": groups, "samples": samples}
 
 
 def whose(runs: Sequence[Folder], record_ids: Sequence[set[str]]) -> pa.Table:
