@@ -30,7 +30,7 @@ class AutoencoderSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     standardise: bool = Field(True, description="bring each image to mean 0 and deviation 1; false: pixels / 255")
-    fit_images: int = Field(10_000, ge=1, description="images to fit on at most, drawn by the seed")
+    fit_images: int = Field(5_000, ge=1, description="images to fit on at most, drawn by the seed")
     epochs: int = Field(12, ge=1, description="passes over the images that are fitted on")
     batch_images: int = Field(100, ge=1, description="images in an update")
     learning_rate: float = Field(1e-3, gt=0, description="Adam's learning rate, falling to 0 along a half cosine")

@@ -27,6 +27,7 @@ _PROBE_S = 12e-9  # a code looks up a key
 _CANDIDATE_S = 0.8e-9  # a code is compared with a candidate
 _PLAN_S = 0.1  # what takes less by comparing all with all is not worth a plan
 _LEAST_UNIT_S = 4.0
+_LEAST_SHARE_S = 0.01
 _LEAST_ORDERS = 10  # a unit orders the codes by itself, which is to stay below a tenth of its work
 
 Codes = npt.NDArray[np.uint64]
@@ -82,7 +83,9 @@ def plan(codes: Codes, radius: int, queries: Codes | None = None, bands: int | N
     layout, seconds = _cheapest(codes, radius, queries, bands)
     units = []
     for number, band_s in enumerate(seconds):
-        shares = min(work.lefts, ceil(band_s / max(_LEAST_UNIT_S, _LEAST_ORDERS * work.ordered * _ORDER_S)))
+        # Comparing all with all needs no order, so that small searches can be shared out too.
+        least_s = _LEAST_UNIT_S if layout[number].bits else _LEAST_SHARE_S
+        shares = min(work.lefts, ceil(band_s / max(least_s, _LEAST_ORDERS * work.ordered * _ORDER_S)))
         units += [Unit(radius, layout[: number + 1], share, shares) for share in range(shares)]
     return units
 

@@ -1,8 +1,10 @@
 """Work through Ray: parts, each one work item that writes one file and returns a short summary, and single tasks."""
 
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from importlib import import_module
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -23,6 +25,18 @@ _MOST_ATTEMPTS = 4
 
 class StageError(Exception):
     """A stage that can't be finished; what it had finished stays."""
+
+
+def start_workers(count: int) -> None:
+    """Start so many workers and let them import what stages need, so that it is in no stage's seconds."""
+    ray.get([ray.remote(num_cpus=1)(_import_stages).remote() for _ in range(count)])
+
+
+def _import_stages() -> None:
+    # torch's first optimiser imports the second: a second's worth.
+    for name in ("pipelines.stages", "torch._dynamo"):
+        import_module(name)
+    time.sleep(0.1)  # or one worker might do the work of all
 
 
 def run_task(work: Callable[..., Result], *given: Any, cpus: int = 1) -> Result:

@@ -14,6 +14,7 @@ import yaml
 
 from manifests.store import Folder
 from pipelines import cluster
+from pipelines.parts import start_workers
 from pipelines.progress import Reporter
 from pipelines.recipe import Recipe
 from pipelines.sources import list_parts
@@ -73,6 +74,8 @@ def run_recipe(
             if fresh:
                 _begin(run, left[0], prints["ingest"])
                 ingest.prepare(run, parts)
+            if not context.on_cluster and left[0].name in ("ingest", "encode", "deduplicate"):
+                start_workers(recipe.resources.workers or cluster.cores())
             for stage in left:
                 _do(stage, context, prints[stage.name])
 

@@ -19,6 +19,7 @@ from pipelines.stages import STAGE_FILE, fingerprints
 
 STAGES = ("ingest", "encode", "deduplicate", "report")
 _FREE_ASPECT = 1e6  # of an image one pixel high
+_PLANT_SOURCES = 100  # 1,900 planted changes tell recall to half a percent
 _PART_IMAGES = 512  # small enough that a few thousand images keep all cores busy
 
 
@@ -133,7 +134,13 @@ def recipe_values(
         "name": f"De-duplication of {', '.join(source['name'] for source in sources)}"[:100],
         "seed": seed,
         "sources": sources,
-        "ingest": {"filters": {"smallest_side_px": 1, "largest_aspect": _FREE_ASPECT, "animated": True}},
+        "ingest": {
+            "filters": {"smallest_side_px": 1, "largest_aspect": _FREE_ASPECT, "animated": True},
+            # Nobody trains on them: they are looked at on the page and in a review.
+            "image_format": "jpeg",
+            "jpeg_quality": 90,
+            "plant_sources": _PLANT_SOURCES,
+        },
         "deduplicate": {
             "verdict": {"rule": rule, "radius": int(radius) if radius.removeprefix("-").isdecimal() else radius},
             "keep": {"prefer_sources": keep_first},

@@ -134,11 +134,13 @@ def encode_part(samples: Folder, folder: Folder, item: Item) -> Item:
 
 def _coded(encoder: autoencoder.Encoder, table: pa.Table, schema: pa.Schema) -> pa.Table:
     thumbs = thumb_rows(table["centre_thumb"])
-    mirrored = codes.mirrored(thumbs)
+    coded = codes.encode(encoder, thumbs)
+    turned = codes.mirror_bits(encoder)
+    mirrored = codes.encode(encoder, codes.mirrored(thumbs)) if turned is None else coded ^ turned
     columns: dict[str, Any] = {
         "sample_id": table["sample_id"],
-        "code": pa.array(codes.pack(codes.encode(encoder, thumbs)), pa.binary(16)),
-        "mirror_code": pa.array(codes.pack(codes.encode(encoder, mirrored)), pa.binary(16)),
+        "code": pa.array(codes.pack(coded), pa.binary(16)),
+        "mirror_code": pa.array(codes.pack(mirrored), pa.binary(16)),
         "flat": pa.array(codes.flat(thumbs)),
     }
     if "change" in schema.names:
