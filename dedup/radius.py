@@ -23,6 +23,8 @@ NOMINATIONS_PER_IMAGE = 4.0
 SURE_RADIUS = PHASH_HANDICAP + 4
 """Where to begin: what is found here is counted as removals that are right."""
 WIDEST_RADIUS = 18
+BEARABLE_WRONG = 0.5
+"""Expected wrong pairs that are no reason for a smaller radius: few repeats leave next to no share to err by."""
 # Above this score's correlation the scores of different pictures are taken to thin out exponentially.
 _TAIL_FROM = 0.5
 # Nor are they taken to thin out faster than those of 46,000 pairs of photos that hash alike did.
@@ -141,7 +143,7 @@ def passing_limit(correlations: npt.NDArray[np.floating], settings: VerdictSetti
 
 
 def choose_radius(settings: VerdictSettings, chances: Chances, images: int, removals: int) -> int:
-    """The largest radius whose expected wrong removals keep to the settings' share of all removals.
+    """The largest radius whose expected wrong removals keep to the settings' share of all, or to half an image.
 
     removals: those found at SURE_RADIUS, or any other count that is surely right
 
@@ -153,7 +155,7 @@ def choose_radius(settings: VerdictSettings, chances: Chances, images: int, remo
     for radius in range(widest, 0, -1):
         wrong = chances.wrong(radius, images)
         few = settings.rule == "code" or chances.nominations(radius, images) <= NOMINATIONS_PER_IMAGE * images
-        if few and wrong <= settings.wrong_share_max * (removals + wrong):
+        if few and wrong <= max(settings.wrong_share_max * (removals + wrong), BEARABLE_WRONG):
             return radius
     return 0
 

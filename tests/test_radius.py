@@ -12,6 +12,7 @@ from textures import every_nomination, frames, seen_of
 
 from dedup.bands import MOST_RADIUS
 from dedup.radius import (
+    BEARABLE_WRONG,
     NOMINATIONS_PER_IMAGE,
     WIDEST_RADIUS,
     Chances,
@@ -123,7 +124,7 @@ def test_the_radius_is_the_largest_that_keeps_the_share(
     def keeps(radius: int) -> bool:
         wrong = chances.wrong(radius, images)
         bearable = settings.rule == "code" or chances.nominations(radius, images) <= NOMINATIONS_PER_IMAGE * images
-        return bearable and wrong / (removals + wrong) <= settings.wrong_share_max
+        return bearable and (wrong <= BEARABLE_WRONG or wrong / (removals + wrong) <= settings.wrong_share_max)
 
     radius = choose_radius(settings, chances, images, removals)
     widest = WIDEST_RADIUS if settings.rule == "joint" else MOST_RADIUS

@@ -111,7 +111,8 @@ def _expected(quality: dict[str, Any], bound: float | None) -> list[dict[str, An
             "removals": point["removals"],
             "wrong": few(point["wrong"]),
             "share": few(100 * point["wrong"] / point["removals"]) if point["removals"] else None,
-            "over": bound is not None and point["wrong"] > bound * (point["removals"] + point["wrong"]),
+            "over": bound is not None
+            and point["wrong"] > max(bound * (point["removals"] + point["wrong"]), quality["bearable_wrong"]),
         }
         for point in quality.get("expected") or []
     ]

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dedup.quality import TruthFigures, measure_plants, truth_figures, wilson_interval
-from dedup.radius import WIDEST_RADIUS, choose_radius
+from dedup.radius import BEARABLE_WRONG, WIDEST_RADIUS, choose_radius
 from dedup.verdict import Seen, VerdictSettings
 from manifests.store import Folder
 from pipelines.sources import Source
@@ -59,6 +59,7 @@ def quality(
         # Of the chances that planted ones had to be taken for another picture; 95 %.
         "wrong_merge_rate": wilson_interval(measured.plants["wrong_merges"], measured.plants["compared_pairs"]),
         "curve": measured.curve,
+        "bearable_wrong": BEARABLE_WRONG,
         "expected": _expected(settings, decided),
         "truth": _truth_figures(_known(run, sources, numbers), candidates, keepers),
         "against": [
