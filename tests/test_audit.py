@@ -236,7 +236,7 @@ def test_the_page_says_by_what_rule_pictures_are_the_same(html: str) -> None:
     assert f"in at most {14 - PHASH_HANDICAP}; either may be mirrored" in text
     assert "must correlate by at least 0.85" in text
     assert "radius of 14 bits set itself" in text
-    assert "keep under 0.2 % of removals (upper 95 % limit)" in text
+    assert "keep under 0.2 % of removals, or under half an image (upper 95 % limit)" in text
     assert "Groups are stars" in text
     assert "2 samples are too flat for hashes to mean anything, and never joined" in text
     assert "Pairs judged, of those nominated81 of 96" in text
