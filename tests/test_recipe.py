@@ -338,6 +338,7 @@ def finished(folder: Path, encoder: bytes = b"weights") -> Folder:
     run.child("codes").write_bytes("autoencoder.npz", encoder)
     run.child("codes").write_table("part-00000.parquet", CODES.empty_table())
     run.child("groups").write_json("quality.json", {"samples": 5})
+    run.child("groups").write_bytes("groups.parquet", b"groups")
     parts = [{"number": 0, "source": "a", "records": 5, "start": b"", "names": []}]
     run.child("samples").write_table("parts.parquet", pa.Table.from_pylist(parts, schema=PARTS))
     return run
