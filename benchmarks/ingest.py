@@ -20,7 +20,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import ray
 from rich.console import Console
 
 # Run as a script, this folder comes first on the path, and its dedup.py would stand in for the package.
@@ -29,6 +28,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 from manifests import images
 from manifests.store import Folder
 from pipelines import cluster
+from pipelines.parts import start_workers
 from pipelines.progress import Reporter
 from pipelines.recipe import Recipe
 from pipelines.sources import Source, list_parts
@@ -57,18 +57,11 @@ def measure_floor(pool: ProcessPoolExecutor, source: Source, image_px: int, part
     return time.perf_counter() - began
 
 
-def _warm() -> None:
-    import pipelines.stages  # noqa: F401
-
-    time.sleep(0.2)  # so that every worker gets its share
-
-
 def measure_ingest(recipe: Recipe, run: Folder) -> tuple[float, float]:
     """(seconds of the stage, seconds that Ray and its workers took to start)."""
     began = time.perf_counter()
     with cluster.session(None, recipe.resources), Reporter(Console(stderr=True)) as reporter:
-        warm = ray.remote(num_cpus=1)(_warm)
-        ray.get([warm.remote() for _ in range(4 * (recipe.resources.workers or 1))])
+        start_workers(recipe.resources.workers or cluster.cores())
         startup_s = time.perf_counter() - began
         context = Context(run, recipe, reporter, on_cluster=False)
         ingest.prepare(run, list_parts(recipe.sources, recipe.resources.part_images))

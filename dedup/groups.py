@@ -73,20 +73,18 @@ class Grouping:
         self.nominated = self.judged = 0
 
     @property
-    def seen(self) -> Seen:
-        """The distinct images, neither flat nor repeats, best rank first."""
-        return self._seen
-
-    @property
     def pictures(self) -> Seen:
-        """One image of each group as it stands, the best."""
-        return self._seen.of(forest.roots(self._parents) == np.arange(len(self._parents)))
+        """One image of each group as it stands, the best; neither flat ones nor repeats."""
+        return self._seen.of(self._best)
 
     @property
     def removals(self) -> int:
         """How many images would be removed by what was found so far, if all that are joined were one group."""
-        trees = int(np.count_nonzero(forest.roots(self._parents) == np.arange(len(self._parents))))
-        return len(self._order) - trees
+        return len(self._order) - int(np.count_nonzero(self._best))
+
+    @property
+    def _best(self) -> npt.NDArray[np.bool_]:
+        return forest.roots(self._parents) == np.arange(len(self._parents))
 
     def extend(self, radius: int) -> None:
         """Join all pairs that hashes within the radius nominate and that are judged the same."""

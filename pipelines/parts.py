@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from importlib import import_module
 from itertools import islice
@@ -65,17 +65,26 @@ def run_parts(
         StageError: a part failed, with the error's own words; or killed its process over and over.
     """
     attempt = ray.put(partial(_attempt, work, careful_work or work, folder, uuid.uuid4().hex))
-    # Ray does again, wherever there is room, what went down with its process or its node.
-    task = ray.remote(num_cpus=1, max_retries=-1)(_work_on_part)
-    waiting = iter(items)
-    running = [task.remote(attempt, item) for item in islice(waiting, workers)]
+    try:
+        yield from run_tasks(_work_on_part, ((attempt, item) for item in items), workers)
+    except RayError as error:
+        raise StageError(own_words(error)) from error
+
+
+def run_tasks(work: Callable[..., Result], calls: Iterable[tuple[Any, ...]], most: int | None) -> Iterator[Result]:
+    """Do the work with each call's arguments as a Ray task, `most` at once; yield what each returns as it ends.
+
+    Ray does again, wherever there is room, what went down with its process or its node. What still runs when the caller
+    stops is cancelled.
+    """
+    task = ray.remote(num_cpus=1, max_retries=-1)(work)
+    waiting = iter(calls)
+    running = [task.remote(*call) for call in islice(waiting, most)]
     try:
         while running:
             ended, running = ray.wait(running)
-            running += [task.remote(attempt, item) for item in islice(waiting, 1)]
+            running += [task.remote(*call) for call in islice(waiting, 1)]
             yield ray.get(ended[0])
-    except RayError as error:
-        raise StageError(own_words(error)) from error
     finally:
         for left in running if ray.is_initialized() else ():
             ray.cancel(left)

@@ -1,14 +1,13 @@
 """The neighbour search as Ray tasks: the hashes once in the object store, a task for each band and range of them."""
 
 from collections.abc import Iterator
-from itertools import islice
 
 import ray
-from ray import ObjectRef
 
 from dedup.bands import Unit, plan
 from dedup.neighbours import Codes, Pairs, search_unit
 from dedup.nominate import search_here
+from pipelines.parts import run_tasks
 
 SMALL_SEARCH_IMAGES = 200_000
 """Up to so many, a search takes about as long as sending its tasks."""
@@ -27,19 +26,10 @@ def search_everywhere(queries: Codes, hashes: Codes | None, radius: int, threads
 
 def search_as_tasks(queries: Codes, hashes: Codes | None, radius: int, tasks: int) -> Iterator[Pairs]:
     """The same, always as Ray tasks, so many at once."""
-    units = iter(plan(queries if hashes is None else hashes, radius, None if hashes is None else queries))
-    stored = ray.put(queries)
-    other = None if hashes is None else ray.put(hashes)
-    work = ray.remote(num_cpus=1, max_retries=-1)(_search)
-    running: list[ObjectRef[list[Pairs]]] = [work.remote(stored, other, unit) for unit in islice(units, tasks)]
-    try:
-        while running:
-            ended, running = ray.wait(running)
-            running += [work.remote(stored, other, unit) for unit in islice(units, 1)]
-            yield from ray.get(ended[0])
-    finally:
-        for left in running:
-            ray.cancel(left)
+    units = plan(queries if hashes is None else hashes, radius, None if hashes is None else queries)
+    stored, other = ray.put(queries), None if hashes is None else ray.put(hashes)
+    for found in run_tasks(_search, ((stored, other, unit) for unit in units), tasks):
+        yield from found
 
 
 def _search(queries: Codes, hashes: Codes | None, unit: Unit) -> list[Pairs]:
