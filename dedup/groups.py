@@ -84,7 +84,7 @@ class Grouping:
 
     @property
     def _best(self) -> npt.NDArray[np.bool_]:
-        return forest.roots(self._parents) == np.arange(len(self._parents))
+        return np.asarray(forest.roots(self._parents) == np.arange(len(self._parents)), np.bool_)
 
     def extend(self, radius: int) -> None:
         """Join all pairs that hashes within the radius nominate and that are judged the same."""
