@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dedup.alignment import correlations, edge_pixels
 from dedup.bands import MOST_RADIUS
+from dedup.lumas import Lumas, blocks, read
 from manifests.perceptual import VIEWS, phashes
 from manifests.schema import THUMB_PX
 
@@ -20,6 +21,7 @@ Hashes = npt.NDArray[np.uint64]
 PHASH_HANDICAP = 4
 """A pHash of 64 bits nominates about as many different pictures as a code of 128 bits that may differ in 4 more."""
 
+_PAIRS_AT_ONCE = 4096  # whose thumbs are in memory
 FEWEST_EDGE_PIXELS = 32
 """Of photos one in 2,000 has fewer than 44 in its 32x32 thumb; a dot on white has 12, a short line 21."""
 
@@ -59,13 +61,13 @@ class Seen:
     """What de-duplication sees of N images.
 
     codes, mirror_codes: uint64[N, 2], of the centre thumb and of its mirror image
-    lumas: uint8[N, 32, 32], of the whole thumb
+    lumas: uint8[N, 32, 32], of the whole thumb; in memory, or stored
     flat: bool[N], too flat for hashes to mean anything; such images are never judged the same as another
     """
 
     codes: Hashes
     mirror_codes: Hashes
-    lumas: npt.NDArray[np.uint8]
+    lumas: Lumas
     flat: npt.NDArray[np.bool_]
 
     def __post_init__(self) -> None:
@@ -87,17 +89,25 @@ class Seen:
     @cached_property
     def bare(self) -> npt.NDArray[np.bool_]:
         """bool[N], flat, or with edges in so few places that any two such pictures could be laid over each other."""
-        return self.flat | (edge_pixels(self.lumas) < FEWEST_EDGE_PIXELS)
+        edges = [np.empty(0, np.float32), *(edge_pixels(block) for block in blocks(self.lumas))]
+        return self.flat | np.asarray(np.concatenate(edges) < FEWEST_EDGE_PIXELS)
 
     @cached_property
     def views(self) -> Hashes:
         """uint64[V, 2, N]: the pHash of each view of VIEWS, as it is and mirrored."""
-        return np.stack([np.stack(phashes(self.lumas, view)) for view in VIEWS])
+        found = np.empty((len(VIEWS), 2, len(self)), np.uint64)
+        start = 0
+        for block in blocks(self.lumas):
+            for number, view in enumerate(VIEWS):
+                found[number, :, start : start + len(block)] = phashes(block, view)
+            start += len(block)
+        return found
 
     @cached_property
     def fingerprints(self) -> Hashes:
         """uint64[N, 2]: equal for equal lumas, and for others by a chance of 2^-128."""
-        return np.asarray(_fingerprints(np.ascontiguousarray(self.lumas)), np.uint64)
+        prints = [_fingerprints(np.ascontiguousarray(block)) for block in blocks(self.lumas)]
+        return np.concatenate([np.empty((0, 2), np.uint64), *prints])
 
 
 @dataclass(frozen=True)
@@ -145,7 +155,13 @@ def scores(settings: VerdictSettings, radius: int, pairs: Pairs, left: Seen, rig
     """
     if settings.rule == "code":
         return np.float32(radius) - pairs.distance.astype(np.float32)
-    found = correlations(left.lumas, right.lumas, pairs.first, pairs.second, pairs.mirrored, pairs.view)
+    found = np.empty(len(pairs), np.float32)
+    for start in range(0, len(pairs), _PAIRS_AT_ONCE):
+        some = pairs.of(np.arange(start, min(start + _PAIRS_AT_ONCE, len(pairs))))
+        ones, first = np.unique(some.first, return_inverse=True)
+        others, second = np.unique(some.second, return_inverse=True)
+        thumbs = read(left.lumas, ones), read(right.lumas, others)
+        found[start : start + len(some)] = correlations(*thumbs, first, second, some.mirrored, some.view)
     return found - np.float32(settings.correlation_min)
 
 

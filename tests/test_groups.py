@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from textures import canvas, every_nomination, frames, seen_of, taken, thumb
+from textures import canvas, every_nomination, frames, lumas_of, seen_of, taken, thumb
 
 from dedup.groups import Grouping, Groups, find_groups, grouped, smallest_ids
 from dedup.verdict import Pairs, Seen, VerdictSettings, closest_scores, scores
@@ -59,7 +59,7 @@ def brute_groups(seen: Seen, verdict: VerdictSettings, radius: int, rank: Rows) 
     linked += zip(pairs.first[same].tolist(), pairs.second[same].tolist(), strict=True)
     first_like: dict[bytes, int] = {}
     for row in range(len(some)):
-        look = some.codes[row].tobytes() + some.mirror_codes[row].tobytes() + some.lumas[row].tobytes()
+        look = some.codes[row].tobytes() + some.mirror_codes[row].tobytes() + lumas_of(some)[row].tobytes()
         linked.append((first_like.setdefault(look, row), row))
     both = np.array(linked, np.int64).reshape(-1, 2)
     links = coo_matrix((np.ones(len(both)), (both[:, 0], both[:, 1])), shape=(len(some), len(some)))
@@ -108,7 +108,9 @@ def assert_consistent(groups: Groups, seen: Seen, verdict: VerdictSettings, radi
         assert (groups.score[removed] >= 0).all()
         assert (score >= 0).all()  # each is itself the same as the image that is kept for it
         np.testing.assert_array_equal(groups.distance[removed], pairs.distance)
-        another = (seen.lumas[removed] != seen.lumas[keepers[removed]]).any(axis=(1, 2)) | (verdict.rule == "code")
+        another = (lumas_of(seen)[removed] != lumas_of(seen)[keepers[removed]]).any(axis=(1, 2)) | (
+            verdict.rule == "code"
+        )
         np.testing.assert_array_equal(groups.score[removed][another], score[another])
 
 
@@ -263,4 +265,4 @@ def test_rows_that_do_not_belong_together_are_refused() -> None:
     with pytest.raises(ValueError, match="from the same rows"):
         Seen(seen.codes, seen.mirror_codes, seen.lumas, seen.flat[:2])
     with pytest.raises(ValueError, match="from the same rows"):
-        Seen(seen.codes, seen.mirror_codes, seen.lumas[:, :31], seen.flat)
+        Seen(seen.codes, seen.mirror_codes, lumas_of(seen)[:, :31], seen.flat)

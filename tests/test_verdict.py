@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from pydantic import ValidationError
-from textures import canvas, every_nomination, frames, seen_of, taken, thumb
+from textures import canvas, every_nomination, frames, lumas_of, seen_of, taken, thumb
 
 from dedup.alignment import correlations
 from dedup.verdict import PHASH_HANDICAP, Pairs, Seen, VerdictSettings, closest, closest_scores, scores
@@ -60,7 +60,7 @@ def test_a_joint_score_is_what_alignment_leaves_over_the_border() -> None:
         np.testing.assert_array_equal(again.distance, pairs.distance)
         for turn, (one, other) in enumerate(((left, right), (right, left))):
             some = pairs.of(turned == turn)
-            plain = correlations(one.lumas, other.lumas, some.first, some.second, some.mirrored, some.view)
+            plain = correlations(lumas_of(one), lumas_of(other), some.first, some.second, some.mirrored, some.view)
             np.testing.assert_allclose(found[turned == turn], plain - border, atol=1e-6)
             np.testing.assert_array_equal(scores(settings, 3, some, one, other), found[turned == turn])
 
@@ -110,7 +110,7 @@ def test_hashes_of_views_are_those_of_the_thumbs() -> None:
     seen = drawn_seen(4, 5)
     assert seen.views.shape == (len(VIEWS), 2, 5)
     for number, view in enumerate(VIEWS):
-        np.testing.assert_array_equal(seen.views[number], np.stack(phashes(seen.lumas, view)))
+        np.testing.assert_array_equal(seen.views[number], np.stack(phashes(lumas_of(seen), view)))
 
 
 def test_fingerprints_are_equal_where_thumbs_are() -> None:

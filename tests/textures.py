@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from dedup.lumas import read
 from dedup.verdict import PHASH_HANDICAP, Seen, VerdictSettings
 from manifests.perceptual import VIEWS
 
@@ -96,7 +97,7 @@ def every_nomination(
     straight: Nominated = []
     turned: Nominated = []
     other = left if right is None else right
-    first_alike = first_rows(left.lumas) if right is None and not repeats else np.arange(len(left))
+    first_alike = first_rows(lumas_of(left)) if right is None and not repeats else np.arange(len(left))
     alone = first_alike == np.arange(len(left))
 
     def add(distance: npt.NDArray[np.int64], mirrored: bool, view: int, once: bool = False) -> None:
@@ -126,3 +127,8 @@ def first_rows(lumas: Pixels) -> npt.NDArray[np.int64]:
     """int64[N]: the first row with the same pixels as each."""
     first_like: dict[bytes, int] = {}
     return np.array([first_like.setdefault(luma.tobytes(), row) for row, luma in enumerate(lumas)], np.int64)
+
+
+def lumas_of(seen: Seen) -> npt.NDArray[np.uint8]:
+    """The thumbs of images, uint8[N, 32, 32], wherever they are kept."""
+    return read(seen.lumas, np.arange(len(seen)))

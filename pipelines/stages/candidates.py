@@ -1,6 +1,6 @@
 """The images that are compared, each once, with what is seen of it and its rank; and their groups."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from dedup import codes as code_bits
 from dedup.groups import Grouping, Groups, grouped, smallest_ids
+from dedup.lumas import StoredLumas, read
 from dedup.radius import SURE_RADIUS, Chances, choose_radius, measure_chances
 from dedup.verdict import Seen, VerdictSettings
 from manifests.perceptual import luma
@@ -64,30 +65,38 @@ def read_candidates(run: Folder, keep: KeepSettings, numbers: list[int], against
 
     Those of an earlier run rank among each other as they did in it.
     """
-    ledger, seen = [], []
-    for place, folder in enumerate((*against, run)):
-        own = place == len(against)
-        keep_of = keep if own else keep_settings(folder)
-        for number in numbers if own else [part.number for part in frozen_parts(folder)]:
-            table, looks = _read_part(folder, number, keep_of)
-            ledger.append(table.append_column("run", pa.array(np.full(len(table), place))))
-            seen.append(looks)
+    ledger: list[pa.Table] = []
+    ids: dict[str, list[npt.NDArray[np.bytes_]]] = {"sample_id": [], "record_id": []}
+
+    def looks_of_parts() -> Iterator[Seen]:
+        for place, folder in enumerate((*against, run)):
+            own = place == len(against)
+            keep_of = keep if own else keep_settings(folder)
+            for number in numbers if own else [part.number for part in frozen_parts(folder)]:
+                table, looks = _read_part(folder, number, keep_of)
+                for name, of_parts in ids.items():
+                    of_parts.append(np.array(table[name].to_pylist(), "S64"))
+                table = table.drop_columns(list(ids))
+                ledger.append(table.append_column("run", pa.array(np.full(len(table), place))))
+                yield looks
+
+    seen = joined(looks_of_parts())
     table = pa.concat_tables(ledger)
-    sample_ids, record_ids = (np.array(table[name].to_pylist(), "S64") for name in ("sample_id", "record_id"))
+    sample_ids, record_ids = (np.concatenate(of_parts) for of_parts in ids.values())
     runs = table["run"].to_numpy()
     here = np.isin(sample_ids, sample_ids[runs == len(against)]) if against else np.ones(len(table), np.bool_)
     # Of records that share a sample one of the earliest run stays, of the source to prefer, of the lowest record id.
     order = np.lexsort((record_ids, table["source"].to_numpy(), runs, sample_ids))
     if len(order):
-        ids = sample_ids[order]
-        order = order[np.concatenate([[True], ids[1:] != ids[:-1]])]
+        in_order = sample_ids[order]
+        order = order[np.concatenate([[True], in_order[1:] != in_order[:-1]])]
     return Candidates(
         sample_ids[order],
         record_ids[order],
         runs[order],
         here[order],
         _rank(table.take(order)),
-        joined(seen).of(order),
+        seen.of(order),
         len(against),
     )
 
@@ -124,14 +133,19 @@ def looks_of(coded: pa.Table, whole_thumbs: pa.ChunkedArray) -> Seen:
     )
 
 
-def joined(seen: Sequence[Seen]) -> Seen:
-    """One after another."""
-    return Seen(
-        np.concatenate([part.codes for part in seen]),
-        np.concatenate([part.mirror_codes for part in seen]),
-        np.concatenate([part.lumas for part in seen]),
-        np.concatenate([part.flat for part in seen]),
-    )
+def joined(parts: Iterable[Seen]) -> Seen:
+    """One after another; thumbs go into a file as they come, so that one part's are in memory at once."""
+    codes, mirror_codes, flat = [], [], []
+
+    def lumas() -> Iterator[npt.NDArray[np.uint8]]:
+        for part in parts:
+            codes.append(part.codes)
+            mirror_codes.append(part.mirror_codes)
+            flat.append(part.flat)
+            yield read(part.lumas, np.arange(len(part)))
+
+    stored = StoredLumas(lumas())
+    return Seen(np.concatenate(codes), np.concatenate(mirror_codes), stored, np.concatenate(flat))
 
 
 def _rank(ledger: pa.Table) -> Rows:
