@@ -1,7 +1,8 @@
 """The ledger: its columns, ids, statuses and reasons.
 
-A *record* is one item of a source, good or bad. A *sample* is one training candidate made of it. Every record
-has exactly one ledger row, so that per source: read = kept + dropped + failed.
+A *record* is one item of a source, good or bad. A *sample* is one training candidate made of it: the image, or one
+face in it. Every record has exactly one ledger row, and every face one more, whose `parent_id` is its image's record.
+So images reconcile, read = kept + used + dropped + failed, and so do faces, found = kept + dropped.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ class Status(StrEnum):
     """What became of a record."""
 
     KEPT = "kept"
+    USED = "used"  # an image that faces were found in: what became of them stands in their own rows
     DROPPED = "dropped"
     FAILED = "failed"
 
@@ -32,10 +34,20 @@ class Reason(StrEnum):
     NOT_AN_IMAGE = "not_an_image"
     CORRUPT = "corrupt"
     CRASHED = "crashed"
+    NOT_FETCHED = "not_fetched"
+    REFUSED_ADDRESS = "refused_address"
 
+    OPTED_OUT = "opted_out"
+    DENIED = "denied"
     ANIMATED = "animated"
     TOO_SMALL = "too_small"
     ASPECT = "aspect"
+    NO_FACE = "no_face"
+    FACE_TOO_SMALL = "face_too_small"
+    FACE_UNSURE = "face_unsure"
+    FACE_FALSE = "face_false"
+    FACE_AT_EDGE = "face_at_edge"
+    FACE_BLURRED = "face_blurred"
     EXACT_REPEAT = "exact_repeat"
     NEAR_DUPLICATE = "near_duplicate"
 
@@ -49,6 +61,8 @@ FAILED_REASONS = frozenset(
         Reason.NOT_AN_IMAGE,
         Reason.CORRUPT,
         Reason.CRASHED,
+        Reason.NOT_FETCHED,
+        Reason.REFUSED_ADDRESS,
     }
 )
 
@@ -65,6 +79,11 @@ def record_id(source: str, source_key: str) -> str:
     return hashlib.sha256(f"{source}\0{source_key}".encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def face_record_id(parent_id: str, crop_px: tuple[int, int, int, int]) -> str:
+    """The id of the row of a face: sha256 of its image's record id and its crop, as 64 hex digits."""
+    return hashlib.sha256(f"{parent_id}\0{','.join(map(str, crop_px))}".encode()).hexdigest()
+
+
 def sample_id(image_sha256: str, box_px: tuple[int, int, int, int] | None = None) -> str:
     """sha256 of the image's bytes (given by their own sha256, hex) and the box taken of it, as 64 hex digits.
 
@@ -73,6 +92,8 @@ def sample_id(image_sha256: str, box_px: tuple[int, int, int, int] | None = None
     box = "whole" if box_px is None else ",".join(map(str, box_px))
     return hashlib.sha256(f"{image_sha256}\0{box}".encode()).hexdigest()
 
+
+_BOX = pa.list_(pa.field("element", pa.int32()), 4)  # named as Parquet names it
 
 LEDGER = pa.schema(
     [
@@ -91,7 +112,20 @@ LEDGER = pa.schema(
         pa.field("status", pa.string(), nullable=False),
         pa.field("reason", pa.string()),  # null where kept
         pa.field("detail", pa.string()),  # the decoder's own words, the limit that was passed ...
-        pa.field("facts", pa.string()),  # what the source says of the record, as JSON; null where nothing
+        pa.field("facts", pa.string()),  # what else the source says of the record, as JSON; null where nothing
+        pa.field("person", pa.string()),  # whom the source says that the image shows
+        pa.field("person_certain", pa.bool_()),  # false: of several faces, whose is not known; null without a person
+        pa.field("url", pa.string()),  # where the source got it
+        pa.field("licence", pa.string()),
+        # Of a face. Boxes are left, top, width, height in source pixels, after EXIF rotation.
+        pa.field("parent_id", pa.string()),  # record id of its image; null in the image's own row
+        pa.field("box_px", _BOX),  # as the detector found it
+        pa.field("crop_px", _BOX),  # the square that was cut out, with its margin
+        pa.field("roll_degrees", pa.float32()),  # by which the crop was turned; 0 where it was not
+        pa.field("face_score", pa.float32()),  # the detector's own
+        pa.field(
+            "landmarks_px", pa.list_(pa.field("element", pa.float32()), 10)
+        ),  # x, y: eyes, nose, mouth
     ]
 )
 

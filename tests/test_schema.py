@@ -18,6 +18,7 @@ from manifests.schema import (
     SHARD_INDEX,
     Reason,
     Status,
+    face_record_id,
     record_id,
     sample_id,
     status_of,
@@ -49,10 +50,18 @@ def test_each_box_is_a_sample_of_its_own(box: tuple[int, int, int, int], other: 
 
 def test_unreadable_records_fail_and_unwanted_ones_are_dropped() -> None:
     assert status_of(None) is Status.KEPT
-    dropped = {Reason.ANIMATED, Reason.TOO_SMALL, Reason.ASPECT, Reason.EXACT_REPEAT, Reason.NEAR_DUPLICATE}
-    assert {reason for reason in Reason if status_of(reason) is Status.DROPPED} == dropped
-    assert {reason for reason in Reason if status_of(reason) is Status.FAILED} == FAILED_REASONS
-    assert FAILED_REASONS | dropped == set(Reason)
+    failed = {"empty", "unreadable", "too_many_bytes", "too_many_pixels", "not_an_image", "corrupt", "crashed"}
+    failed |= {"not_fetched", "refused_address"}
+    assert {reason.value for reason in FAILED_REASONS} == failed
+    for reason in Reason:
+        assert status_of(reason) is (Status.FAILED if reason.value in failed else Status.DROPPED)
+
+
+def test_each_face_of_an_image_is_a_row_of_its_own() -> None:
+    parent = record_id("crawl", "a.jpg")
+    rows = {parent, face_record_id(parent, (0, 0, 9, 9)), face_record_id(parent, (0, 0, 9, 8))}
+    rows |= {face_record_id(record_id("crawl", "b.jpg"), (0, 0, 9, 9))}
+    assert len(rows) == 4
 
 
 @pytest.mark.parametrize("schema", [SAMPLES, PLANTS, CODES, GROUPS, MANIFEST, SHARD_INDEX])

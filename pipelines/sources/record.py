@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from manifests.schema import Reason
+
 
 class SourceError(Exception):
     """A source that can't be used at all: it stops the run before any work begins."""
@@ -17,12 +19,16 @@ def text_key(raw: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One item of a source. `data` is None where its bytes could not be read; `problem` then says why."""
+    """One item of a source. `data` is None where its bytes could not be had; `problem` and `reason` then say why."""
 
     key: str
     data: bytes | None
     problem: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    person: str | None = None
+    url: str | None = None
+    licence: str | None = None
+    reason: Reason = Reason.UNREADABLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,6 +173,10 @@ def _bare_row(source: str, record: Record, reason: Reason | None, detail: str | 
         "reason": reason.value if reason else None,
         "detail": detail,
         "facts": json.dumps(record.facts, sort_keys=True) if record.facts else None,
+        "person": record.person,
+        "person_certain": None if record.person is None else True,
+        "url": record.url,
+        "licence": record.licence,
     }
     if record.data is not None:
         digest = hashlib.sha256(record.data).hexdigest()
@@ -183,7 +187,7 @@ def _bare_row(source: str, record: Record, reason: Reason | None, detail: str | 
 def look(source: str, record: Record, settings: IngestSettings, planting: Planting) -> Looked:
     """Everything that is made of one record. Whatever its bytes are, it is a row; a bad image is one with a reason."""
     if record.data is None:
-        return Looked(_bare_row(source, record, Reason.UNREADABLE, record.problem), [])
+        return Looked(_bare_row(source, record, record.reason, record.problem), [])
     row = _bare_row(source, record, None, None)
     try:
         header = images.read_header(record.data, settings.limits)
