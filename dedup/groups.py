@@ -71,6 +71,7 @@ class Grouping:
         self._seen = seen.of(self._order[self._distinct])
         self._parents = np.arange(len(self._seen))
         self.nominated = self.judged = 0
+        self._joined = [np.empty(0, np.float32)]
 
     @property
     def pictures(self) -> Seen:
@@ -78,9 +79,14 @@ class Grouping:
         return self._seen.of(self._best)
 
     @property
-    def removals(self) -> int:
-        """How many images would be removed by what was found so far, if all that are joined were one group."""
-        return len(self._order) - int(np.count_nonzero(self._best))
+    def repeats(self) -> int:
+        """How many images are removed since all that is seen of them equals another's."""
+        return len(self._repeats)
+
+    @property
+    def joined(self) -> Scores:
+        """float32[J], the scores of the pairs that join images so far: each removes one image, were that a group."""
+        return np.concatenate(self._joined)
 
     @property
     def _best(self) -> npt.NDArray[np.bool_]:
@@ -116,6 +122,7 @@ class Grouping:
             )
             same = judged.of(found >= 0)
             forest.join(self._parents, same.first, same.second)
+            self._joined.append(found[found >= 0])
             left = left.of(~turn)
 
     def groups(self, radius: int) -> Groups:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TypedDict
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from dedup.bands import MOST_RADIUS
 from dedup.nominate import nominate
-from dedup.verdict import Seen, VerdictSettings, closest_scores, scores, unfit
+from dedup.verdict import Pairs, Seen, VerdictSettings, closest_scores, scores, unfit
 
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -110,6 +111,29 @@ def measure_plants(
             for at in range(radius + 1)
         ],
     )
+
+
+def planted_looks(
+    settings: VerdictSettings, plants: Seen, samples: Seen, source_rows: Rows, widest: int, threads: int = 1
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """How far each plant's hashes are from its source's, and what the two correlate; -1 where one is unfit.
+
+    Returns uint8[P] and float32[P]. Beyond `widest` bits nothing is looked at; rule code does not look at all: 1.
+    """
+    rows = np.array_split(np.arange(len(plants)), threads)
+
+    def some(of: Rows) -> tuple[Pairs, npt.NDArray[np.float32]]:
+        return closest_scores(settings, widest, plants, samples, of, source_rows[of], widest)
+
+    # Filled here: threads would each begin to.
+    _ = settings.rule == "joint" and (plants.views, samples.views)
+    with ThreadPoolExecutor(threads) as pool:
+        pairs, scored = zip(*pool.map(some, rows), strict=True)
+    correlation = np.concatenate(scored) + np.float32(settings.correlation_min)
+    if settings.rule == "code":
+        correlation = np.ones(len(plants), np.float32)
+    correlation[unfit(settings, plants) | unfit(settings, samples)[source_rows]] = -1
+    return np.concatenate([of.distance for of in pairs]), correlation
 
 
 def _compare(

@@ -1,11 +1,11 @@
-"""The radius that sets itself: how often different pictures are nominated and pass, and what that means at N images.
+"""The rule that sets itself: how often different pictures are nominated and pass, and what that means at N images.
 
-Wrong pairs grow with the square of the images, removals only with the images, so a radius that is right for 10,000 is
-too wide for 3 million.
+Wrong pairs grow with the square of the images, removals only with the images, so a radius and a border that are right
+for 10,000 are too lax for 3 million.
 """
 
-import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +13,13 @@ from scipy.stats import chi2
 
 from dedup.bands import MOST_RADIUS
 from dedup.nominate import nominate
+from dedup.tail import ALIKE, Tail, fit_tail
 from dedup.verdict import PHASH_HANDICAP, Pairs, Seen, VerdictSettings, scores
 from manifests.perceptual import VIEWS
 
-_SAMPLED_IMAGES = 4000
+# Near hashes are rare, and count most: they take many images to be seen at all, and few to be looked at.
+_NEAR_RADIUS, _NEAR_IMAGES = 10, 100_000
+_FAR_IMAGES = 12_000
 _MOST_SCORED = 20_000
 # Nominations that have to be looked at cost time: so many an image are about a third of what ingest takes.
 NOMINATIONS_PER_IMAGE = 4.0
@@ -24,12 +27,9 @@ SURE_RADIUS = PHASH_HANDICAP + 4
 """Where to begin: what is found here is counted as removals that are right."""
 WIDEST_RADIUS = 18
 BEARABLE_WRONG = 0.5
-"""Expected wrong pairs that are no reason for a smaller radius: few repeats leave next to no share to err by."""
-# Above this score's correlation the scores of different pictures are taken to thin out exponentially.
-_TAIL_FROM = 0.5
-# Nor are they taken to thin out faster than those of 46,000 pairs of photos that hash alike did.
-_LEAST_DECAY = 0.1
-_ROUNDS = 50
+"""Expected wrong pairs that are no reason for a stricter rule: few repeats leave next to no share to err by."""
+HIGHEST_BORDER = 0.98
+_BORDER_STEP = 0.01
 _NEAREST = 1000
 _CONFIDENCE = 0.95
 
@@ -38,28 +38,41 @@ _CONFIDENCE = 0.95
 class Chances:
     """What random pairs of different pictures do, for each radius 0 to 24.
 
-    pairs: how many pairs were drawn; nominated: int64[25], of them, within the radius
-    passing: how likely a nominated pair of different pictures passes the verdict, upper 95 % limit; with rule code 1
+    pairs: int64[25], how many pairs were drawn; nominated: int64[25], of them, within the radius
+    tails: of each radius, how likely a nominated pair of different pictures passes a border; None with rule code, where
+        each passes
     times: float64[25], how many nominated pairs each that was looked at stands for; all ones where all were
     """
 
-    pairs: int
+    pairs: npt.NDArray[np.int64]
     nominated: npt.NDArray[np.int64]
-    passing: float
-    times: npt.NDArray[np.float64] | None = None
+    tails: tuple[Tail, ...] | None
+    times: npt.NDArray[np.float64]
 
     def nominations(self, radius: int, images: int) -> float:
         """Expected pairs of different pictures that the radius nominates among so many images."""
-        return _pairs(images) * self._rate(int(self.nominated[radius]))
+        return _pairs(images) * self._rate(radius, int(self.nominated[radius]))
 
-    def wrong(self, radius: int, images: int) -> float:
-        """Expected wrong pairs among so many images; with the upper 95 % limit of either factor."""
-        times = 1.0 if self.times is None else float(self.times[radius])
-        upper = times * chi2.ppf(_CONFIDENCE, 2 * (int(self.nominated[radius]) / times + 1)) / 2
-        return _pairs(images) * self._rate(float(upper)) * self.passing
+    def passing(self, radius: int, border: float) -> float:
+        """How likely a nominated pair of different pictures correlates by the border or more, upper 95 % limit."""
+        return 1.0 if self.tails is None else self.tails[radius].beyond(border)
 
-    def _rate(self, count: float) -> float:
-        return count / self.pairs if self.pairs else 0.0
+    def wrong(self, radius: int, border: float, images: int) -> float:
+        """Expected wrong pairs among so many images; with the upper 95 % limit of either factor.
+
+        No less than at any smaller radius, whose pairs are among these.
+        """
+        return _pairs(images) * max(
+            self._rate(at, float(self._upper[at])) * self.passing(at, border) for at in range(radius + 1)
+        )
+
+    @cached_property
+    def _upper(self) -> npt.NDArray[np.float64]:
+        return np.asarray(self.times * chi2.ppf(_CONFIDENCE, 2 * (self.nominated / self.times + 1)) / 2)
+
+    def _rate(self, radius: int, count: float) -> float:
+        pairs = int(self.pairs[radius])
+        return count / pairs if pairs else 0.0
 
 
 def measure_chances(settings: VerdictSettings, seen: Seen, seed: int, threads: int = 1) -> Chances:
@@ -67,17 +80,27 @@ def measure_chances(settings: VerdictSettings, seen: Seen, seed: int, threads: i
 
     seen: distinct images, neither flat nor repeats
 
-    Pairs that the aligned thumbs call the same are taken for true repeats, and do not count: what the verdict itself
-    gets wrong is told from those that it only just refuses. What different pictures score is taken to thin out like an
-    exponential towards the border (of Fisher's z, the inverse hyperbolic tangent of the correlation). Only judging
-    pairs by eye tests that.
+    Pairs that the aligned thumbs call alike are taken for true repeats, or near misses of such, and do not count: what
+    the verdict itself gets wrong is told from those further down (`dedup.tail`). Only judging pairs by eye tests that.
     """
     rng = np.random.default_rng(seed)
-    drawn = seen.of(np.sort(rng.permutation(len(seen))[:_SAMPLED_IMAGES]))
-    nominated = _nearest(settings, drawn, threads)
-    count = int(_pairs(len(drawn)))
-    if not len(nominated):
-        return Chances(count, np.zeros(MOST_RADIUS + 1, np.int64), 1.0)
+    order = rng.permutation(len(seen))
+    far = _measured(settings, seen.of(np.sort(order[:_FAR_IMAGES])), _widest(settings), rng, threads)
+    if len(seen) <= _FAR_IMAGES:
+        return far
+    near = _measured(settings, seen.of(np.sort(order[:_NEAR_IMAGES])), _NEAR_RADIUS, rng, threads)
+    split = _NEAR_RADIUS + 1
+    return Chances(
+        np.concatenate([near.pairs[:split], far.pairs[split:]]),
+        np.concatenate([near.nominated[:split], far.nominated[split:]]),
+        None if near.tails is None or far.tails is None else near.tails[:split] + far.tails[split:],
+        np.concatenate([near.times[:split], far.times[split:]]),
+    )
+
+
+def _measured(settings: VerdictSettings, drawn: Seen, widest: int, rng: np.random.Generator, threads: int) -> Chances:
+    """The chances by all pairs of the images drawn, up to one radius."""
+    nominated = _nearest(settings, drawn, widest, threads)
     # The near ones are few and count most: only of those further off is a part looked at.
     order = np.lexsort((rng.random(len(nominated)), nominated.distance))
     chosen, times = nominated.of(np.sort(order[:_MOST_SCORED])), np.ones(MOST_RADIUS + 1)
@@ -89,20 +112,34 @@ def measure_chances(settings: VerdictSettings, seen: Seen, seed: int, threads: i
         chosen = nominated.of(np.sort(np.concatenate([whole, taken])))
         times[near:] = len(part) / len(taken)
     judged = VerdictSettings(rule="joint", correlation_min=settings.correlation_min)
-    score = scores(judged, MOST_RADIUS, chosen, drawn, drawn)
-    distance, correlation = chosen.distance[score < 0], score[score < 0] + settings.correlation_min
+    correlation = scores(judged, MOST_RADIUS, chosen, drawn, drawn) + judged.correlation_min
+    # Where each nominated pair passes, only true repeats are to be left out.
+    different = correlation < (ALIKE if settings.rule == "joint" else judged.correlation_min)
+    distance, correlation = chosen.distance[different], correlation[different]
     each = np.bincount(distance, minlength=MOST_RADIUS + 1)[: MOST_RADIUS + 1]
-    passing = 1.0
-    if settings.rule == "joint" and len(distance):
-        # Pictures whose hashes are nearer are more alike: the higher limit is taken, of all and of the nearest.
-        nearest = correlation[np.argsort(distance, kind="stable")[:_NEAREST]]
-        passing = max(passing_limit(correlation, settings), passing_limit(nearest, settings))
-    return Chances(count, np.rint((each * times).cumsum()).astype(np.int64), passing, times)
+    return Chances(
+        np.full(MOST_RADIUS + 1, int(_pairs(len(drawn)))),
+        np.rint((each * times).cumsum()).astype(np.int64),
+        _tails(distance, correlation) if settings.rule == "joint" else None,
+        times,
+    )
 
 
-def _nearest(settings: VerdictSettings, drawn: Seen, threads: int) -> Pairs:
+def _widest(settings: VerdictSettings) -> int:
+    return WIDEST_RADIUS if settings.rule == "joint" else MOST_RADIUS
+
+
+def _tails(distance: npt.NDArray[np.uint8], correlation: npt.NDArray[np.float32]) -> tuple[Tail, ...]:
+    """Of each radius: pictures whose hashes are nearer are more alike. Of few pairs little is known: the nearest."""
+    order = np.argsort(distance, kind="stable")
+    counts = np.searchsorted(distance[order], np.arange(MOST_RADIUS + 1), side="right")
+    enough = np.clip(counts, min(_NEAREST, len(order)), None).tolist()
+    of_count = {count: fit_tail(correlation[order[:count]]) for count in set(enough)}
+    return tuple(of_count[count] for count in enough)
+
+
+def _nearest(settings: VerdictSettings, drawn: Seen, widest: int, threads: int) -> Pairs:
     """Each pair that is nominated once, as by the nearest hashes; of equally near ones, always the same."""
-    widest = WIDEST_RADIUS if settings.rule == "joint" else MOST_RADIUS
     keys = np.empty((0, 2), np.int64)
     for pairs, _ in nominate(settings, widest, drawn, threads=threads):
         low, high = np.minimum(pairs.first, pairs.second), np.maximum(pairs.first, pairs.second)
@@ -122,42 +159,76 @@ def _nearest(settings: VerdictSettings, drawn: Seen, threads: int) -> Pairs:
     )
 
 
-def passing_limit(correlations: npt.NDArray[np.floating], settings: VerdictSettings) -> float:
-    """How likely two different pictures, once nominated, correlate beyond the border; upper 95 % limit.
+@dataclass(frozen=True)
+class Found:
+    """What is known before the radius and the border are chosen.
 
-    correlations: float[P], of pairs of different pictures, all below settings.correlation_min
+    removals: those that no border touches, such as of equal hashes and thumbs
+    joined: float32[J], what the pairs correlate that would be removed beside them, found within SURE_RADIUS
+    planted_distance, planted_correlation: uint8[P], float32[P], of planted near-duplicates and their source
     """
-    tail = np.arctanh(correlations[correlations > _TAIL_FROM]) - math.atanh(_TAIL_FROM)
-    if not len(correlations):
-        return 1.0
-    share = min(1.0, float(chi2.ppf(_CONFIDENCE, 2 * (len(tail) + 1))) / 2 / len(correlations))
-    if not len(tail):
-        return share
-    slowest = 2 * float(tail.sum()) / float(chi2.ppf(1 - _CONFIDENCE, 2 * len(tail)))
-    reach = math.atanh(settings.correlation_min) - math.atanh(_TAIL_FROM)
-    seen = slowest = max(slowest, _LEAST_DECAY)
-    for _ in range(_ROUNDS):
-        # What passed was taken for the same and is not in the tail, so that its mean is too small by this.
-        slowest = seen + reach / math.expm1(reach / slowest)
-    return share * math.exp(-reach / slowest)
+
+    removals: int
+    joined: npt.NDArray[np.float32]
+    planted_distance: npt.NDArray[np.uint8]
+    planted_correlation: npt.NDArray[np.float32]
+
+    def removed(self, border: float) -> int:
+        """How many images are surely removed with a border."""
+        return self.removals + int(np.count_nonzero(self.joined >= border))
+
+    def recall(self, radius: int, border: float) -> float:
+        """The share of planted near-duplicates within the radius and beyond the border; 0 where none are planted."""
+        if not len(self.planted_distance):
+            return 0.0
+        return float(np.mean((self.planted_distance <= radius) & (self.planted_correlation >= border)))
 
 
-def choose_radius(settings: VerdictSettings, chances: Chances, images: int, removals: int) -> int:
-    """The largest radius whose expected wrong removals keep to the settings' share of all, or to half an image.
+@dataclass(frozen=True)
+class Choice:
+    """The radius and the border to judge by."""
 
-    removals: those found at SURE_RADIUS, or any other count that is surely right
+    radius: int
+    border: float
 
-    Radius 0 where even the smallest keeps too little; never so wide that looking at what it nominates takes long.
+
+def choose(settings: VerdictSettings, chances: Chances, images: int, found: Found, times: float = 1.0) -> Choice:
+    """The radius and the border that find most of what was planted, with few enough wrong pairs.
+
+    Expected wrong removals keep to the settings' share of all, or to half an image. `times`: so many times what was
+    removed is expected to be removed among `images`.
+
+    A border is settings.correlation_min or higher. Of each the largest radius counts that keeps the share and does not
+    nominate so many pairs that looking at them takes long. Radius 0 and the highest border where none keeps the share.
     """
     if settings.radius != "auto":
-        return settings.radius
-    widest = WIDEST_RADIUS if settings.rule == "joint" else MOST_RADIUS
-    for radius in range(widest, 0, -1):
-        wrong = chances.wrong(radius, images)
-        few = settings.rule == "code" or chances.nominations(radius, images) <= NOMINATIONS_PER_IMAGE * images
-        if few and wrong <= max(settings.wrong_share_max * (removals + wrong), BEARABLE_WRONG):
-            return radius
-    return 0
+        return Choice(settings.radius, settings.correlation_min)
+    keeping = []
+    for border in _borders(settings):
+        for radius in range(_widest(settings), -1, -1):
+            if _keeps(settings, chances, images, found.removed(border) * times, radius, border):
+                keeping.append((Choice(radius, border), found.recall(radius, border)))
+                break
+    if not keeping:
+        return Choice(0, _borders(settings)[-1])
+    # Of equals the first, whose border is the lowest: copies that are changed more than planted ones correlate less.
+    return max(keeping, key=lambda kept: kept[1])[0]
+
+
+def _borders(settings: VerdictSettings) -> list[float]:
+    """From the settings' own up; with rule code there is none to raise."""
+    if settings.rule == "code":
+        return [settings.correlation_min]
+    steps = np.arange(settings.correlation_min, max(HIGHEST_BORDER, settings.correlation_min) + 1e-9, _BORDER_STEP)
+    return [round(float(border), 6) for border in steps]
+
+
+def _keeps(
+    settings: VerdictSettings, chances: Chances, images: int, removals: float, radius: int, border: float
+) -> bool:
+    wrong = chances.wrong(radius, border, images)
+    few = settings.rule == "code" or chances.nominations(radius, images) <= NOMINATIONS_PER_IMAGE * images
+    return few and wrong <= max(settings.wrong_share_max * (removals + wrong), BEARABLE_WRONG)
 
 
 def _pairs(images: int) -> float:

@@ -37,15 +37,15 @@ class VerdictSettings(BaseModel):
     )
     radius: Annotated[int, Field(ge=0, le=MOST_RADIUS)] | Literal["auto"] = Field(
         "auto",
-        description="code bits that two images may differ in, and 4 more than the bits of a pHash; auto: the largest "
-        "that keeps wrong_share_max; with rule code, 0 is the paper's rule, equal codes",
+        description="code bits that two images may differ in, and 4 more than the bits of a pHash; auto: what finds "
+        "most and keeps wrong_share_max; with rule code, 0 is the paper's rule, equal codes",
     )
     correlation_min: float = Field(
         0.85,
         gt=0,
         lt=1,
         description="what the edges of two aligned thumbs must correlate, at the lower limit of 3 standard errors "
-        "(rule joint)",
+        "(rule joint); with radius auto the least: it is raised where a wider radius then finds more",
     )
     wrong_share_max: float = Field(
         0.002, gt=0, lt=1, description="share of removals that may be wrong, upper 95 % limit (radius auto)"
@@ -83,8 +83,15 @@ class Seen:
         return len(self.flat)
 
     def of(self, rows: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> "Seen":
-        """The same of some rows: their numbers, or a mask."""
-        return Seen(self.codes[rows], self.mirror_codes[rows], self.lumas[rows], self.flat[rows])
+        """The same of some rows: their numbers, or a mask. Hashes that were made already are not made again."""
+        some = Seen(self.codes[rows], self.mirror_codes[rows], self.lumas[rows], self.flat[rows])
+        for name, made in self._made():
+            some.__dict__[name] = made[:, :, rows] if name == "views" else made[rows]
+        return some
+
+    def _made(self) -> list[tuple[str, npt.NDArray[Any]]]:
+        """Name and value of the cached properties that were asked for."""
+        return [(name, self.__dict__[name]) for name in ("bare", "views", "fingerprints") if name in self.__dict__]
 
     @cached_property
     def bare(self) -> npt.NDArray[np.bool_]:

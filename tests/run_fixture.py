@@ -179,6 +179,7 @@ def _quality(groups: list[Row]) -> Row:
         "radius": RADIUS,
         "radius_set_itself": True,
         "correlation_min": CORRELATION_MIN,
+        "correlation_raised": False,
         "grouping": "star",
         "samples": SAMPLES_COMPARED,
         "groups": len(sizes),
@@ -202,7 +203,8 @@ def _expected(images: int, removed: int) -> Row:
     wrong = [2e-11 * 1.6**radius * images * (images - 1) / 2 for radius in range(RADIUS + 1)]
     within = [radius for radius, pairs in enumerate(wrong) if pairs <= WRONG_SHARE_MAX * (removals + pairs)]
     radius = max(within, default=0)
-    place = {"images": images, "radius": radius, "removals": removals}
+    rule = {"radius": radius, "correlation_min": CORRELATION_MIN, "recall": 1 - 0.62 * 0.86**radius}
+    place = {"images": images, **rule, "removals": removals}
     return {**place, "wrong": wrong[radius], "nominations": 40 * wrong[radius], "wrong_by_radius": wrong}
 
 

@@ -276,9 +276,9 @@ def test_another_rule_is_said_in_other_words(
 
 def test_the_page_says_what_to_expect_of_more_images(whole: Folder, tmp_path: Path, html: str) -> None:
     # 2e-11 x 1.6^radius of all pairs are wrong in the fixture, and 40 of 330 images are removed.
-    assert "330 here 14 92.5 % 40 0.00078 0.002 %" in spaced(html)
-    assert "3,000,000 4 66.1 % 363,636 590 0.16 %" in spaced(html)
-    assert "100,000,000 0 38.0 % 12,121,212 100,000 0.83 % over the bound" in spaced(html)
+    assert "330 here 14 0.85 92.5 % 40 0.00078 0.002 %" in spaced(html)
+    assert "3,000,000 4 0.85 66.1 % 363,636 590 0.16 %" in spaced(html)
+    assert "100,000,000 0 0.85 38.0 % 12,121,212 100,000 0.83 % over the bound" in spaced(html)
     assert spaced(html).count("over the bound") == 2
     assert "at most 0.00078 wrong pairs expected" in spaced(html)
     points = whole.child("groups").read_json("quality.json")["expected"]
@@ -322,8 +322,8 @@ def test_the_table_at_the_end_of_a_run_says_what_to_expect(whole: Folder) -> Non
     console.print(run_summary(whole))
     said = " ".join(re.sub("[│┃]", " ", console.export_text()).split())
     assert "planted at ingest 92.1% 3 wrong merges 280" in said
-    assert "3,000,000 images, radius 4 66.1% at most 590 wrong (0.16%) 363,636 removals" in said
-    assert "rule joint, radius 14, which set itself; 96 pairs nominated, 81 judged" in said
+    assert "3,000,000 images, radius 4, border 0.85 66.1% at most 590 wrong (0.16%) 363,636 removals" in said
+    assert "rule joint, radius 14, border 0.85, which set itself; 96 pairs nominated, 81 judged" in said
 
 
 @pytest.mark.parametrize(

@@ -102,12 +102,12 @@ def _changes(quality: dict[str, Any]) -> dict[str, Any] | None:
 
 def _expected(quality: dict[str, Any], bound: float | None) -> list[dict[str, Any]]:
     """What to expect at this number of images and at larger ones, as words; empty where it was not measured."""
-    recall_at = {point["radius"]: point.get("recall") for point in quality.get("curve") or []}
     return [
         {
             "images": point["images"],
             "radius": point["radius"],
-            "recall": recall_at.get(point["radius"]),
+            "correlation_min": point.get("correlation_min"),
+            "recall": point.get("recall"),
             "removals": point["removals"],
             "wrong": few(point["wrong"]),
             "share": few(100 * point["wrong"] / point["removals"]) if point["removals"] else None,

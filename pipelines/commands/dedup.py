@@ -187,7 +187,8 @@ def figures(run: Folder) -> Table:
     ingested = run.child("samples").read_json(STAGE_FILE)["counts"]
     expected = quality["expected"]
     recall = quality["plants"]["recall"]
-    radius = f"radius {quality['radius']}{', set by itself' if quality['radius_set_itself'] else ''}"
+    raised = f", border {quality['correlation_min']:.2f}" if quality["correlation_raised"] else ""
+    radius = f"radius {quality['radius']}{raised}{', set by itself' if quality['radius_set_itself'] else ''}"
     rows = [
         ("images", f"{ingested['read']:,}", f"{ingested['failed']:,} could not be read" if ingested["failed"] else ""),
         ("exact repeats", f"{ingested['kept'] - quality['samples']:,}", ""),

@@ -55,21 +55,25 @@ def _quality(run: Folder) -> Table:
             shown.add_row(
                 "known to the source", _share(truth["recall"]), _share(truth["precision"]), f"{truth['variants']:,}"
             )
-        recall_at = {point["radius"]: point["recall"] for point in quality["curve"]}
         for point in quality["expected"] or []:
             share = f" ({few(100 * point['wrong'] / point['removals'])}%)" if point["removals"] else ""
             shown.add_row(
-                f"{point['images']:,} images, radius {point['radius']}",
-                _share(recall_at.get(point["radius"])),
+                f"{point['images']:,} images, {_rule(point['radius'], point['correlation_min'])}",
+                _share(point["recall"]),
                 f"at most {few(point['wrong'])} wrong{share}",
                 f"{point['removals']:,} removals",
             )
         shown.caption = (
-            f"{quality['removed']:,} removed in {quality['groups']:,} groups; rule {quality['rule']}, radius "
-            f"{quality['radius']}{', which set itself' if quality['radius_set_itself'] else ''}; "
+            f"{quality['removed']:,} removed in {quality['groups']:,} groups; rule {quality['rule']}, "
+            f"{_rule(quality['radius'], quality['correlation_min'])}"
+            f"{', which set itself' if quality['radius_set_itself'] else ''}; "
             f"{quality['pairs']:,} pairs nominated, {quality['judged']:,} judged"
         )
     return shown
+
+
+def _rule(radius: int, border: float | None) -> str:
+    return f"radius {radius}" if border is None else f"radius {radius}, border {border:.2f}"
 
 
 def _share(value: float | None) -> str:

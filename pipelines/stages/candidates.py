@@ -11,13 +11,14 @@ import pyarrow.compute as pc
 from dedup import codes as code_bits
 from dedup.groups import Grouping, Groups, grouped, smallest_ids
 from dedup.lumas import StoredLumas, read
-from dedup.radius import SURE_RADIUS, Chances, choose_radius, measure_chances
+from dedup.quality import planted_looks
+from dedup.radius import SURE_RADIUS, WIDEST_RADIUS, Chances, Found, choose, measure_chances
 from dedup.verdict import Seen, VerdictSettings
 from manifests.perceptual import luma
 from manifests.schema import THUMB_PX, Status
 from manifests.store import Folder
 from pipelines.recipe import KeepSettings
-from pipelines.stages.context import frozen_parts, part_name
+from pipelines.stages.context import frozen_parts, part_name, plants_name
 from pipelines.stages.earlier import keep_settings
 from pipelines.stages.encode import thumb_rows
 from pipelines.stages.search import search_everywhere
@@ -50,11 +51,25 @@ class Candidates:
 
 
 @dataclass(frozen=True)
-class Decided:
-    """What is known of the candidates once they are grouped."""
+class Plants:
+    """The planted near-duplicates of this run's images.
 
+    changes: the change of each; source_rows: int64[P], the candidate that it was made of
+    """
+
+    seen: Seen
+    changes: list[str]
+    source_rows: Rows
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What is known of the candidates once they are grouped; `verdict` is the rule as it set itself."""
+
+    verdict: VerdictSettings
     radius: int
     chances: Chances | None  # where the radius set itself
+    found: Found | None  # there too
     groups: Groups
     group_ids: npt.NDArray[np.bytes_]
     in_group: Mask  # of two or more
@@ -156,26 +171,61 @@ def _rank(ledger: pa.Table) -> Rows:
     return rank
 
 
-def decide(candidates: Candidates, settings: VerdictSettings, seed: int, threads: int) -> Decided:
-    """Group the candidates, at the radius that the settings name or that sets itself."""
-    grouping = Grouping(candidates.seen, settings, candidates.rank, threads, search_everywhere)
-    chances = None
+def read_plants(run: Folder, numbers: list[int], candidates: Candidates) -> Plants:
+    """What was planted at ingest, each change of an image once."""
+    ids, changes, seen = [], [], []
+    for number in numbers:
+        looked = run.child("samples").read_table(plants_name(number), ["sample_id", "change", "whole_thumb"])
+        ids.append(np.array(looked["sample_id"].to_pylist(), "S64"))
+        changes.append(np.array(looked["change"].to_pylist(), np.str_))
+        seen.append(looks_of(run.child("codes").read_table(plants_name(number)), looked["whole_thumb"]))
+    sample_ids, names = np.concatenate(ids), np.concatenate(changes)
+    # An exact repeat in another part does not plant a second time.
+    order = np.lexsort((names, sample_ids))
+    if len(order):
+        again = (sample_ids[order][1:] == sample_ids[order][:-1]) & (names[order][1:] == names[order][:-1])
+        order = order[np.concatenate([[True], ~again])]
+    source_rows = np.searchsorted(candidates.sample_ids, sample_ids[order])
+    return Plants(joined(seen).of(order), names[order].tolist(), source_rows.astype(np.int64))
+
+
+def decide(candidates: Candidates, plants: Plants, settings: VerdictSettings, seed: int, threads: int) -> Decided:
+    """Group the candidates, by the rule that the settings name or that sets itself."""
+
+    def begun(verdict: VerdictSettings) -> Grouping:
+        return Grouping(candidates.seen, verdict, candidates.rank, threads, search_everywhere)
+
+    grouping, verdict, chances, found = begun(settings), settings, None, None
     if settings.radius == "auto":
         sure = SURE_RADIUS if settings.rule == "joint" else 0
         grouping.extend(sure)
         # Of one image a picture: copies that the verdict only just misses are no different pictures.
         chances = measure_chances(settings, grouping.pictures, seed, threads)
-        radius = choose_radius(settings, chances, len(candidates.seen), grouping.removals)
-        if radius < sure:
-            grouping = Grouping(candidates.seen, settings, candidates.rank, threads, search_everywhere)
+        found = _found(grouping, candidates, plants, settings, threads)
+        choice = choose(settings, chances, len(candidates.seen), found)
+        verdict, radius = settings.model_copy(update={"correlation_min": choice.border}), choice.radius
+        if radius < sure or verdict != settings:
+            grouping = begun(verdict)
     else:
         radius = settings.radius
     grouping.extend(radius)
     groups = grouping.groups(radius)
     return Decided(
+        verdict=verdict,
         radius=radius,
         chances=chances,
+        found=found,
         groups=groups,
         group_ids=smallest_ids(groups.keepers, candidates.sample_ids).astype("S64"),
         in_group=np.isin(np.arange(len(groups.keepers)), grouped(groups.keepers)),
     )
+
+
+def _found(
+    grouping: Grouping, candidates: Candidates, plants: Plants, settings: VerdictSettings, threads: int
+) -> Found:
+    """What was found so far, and what planted near-duplicates would need to be found."""
+    distance, correlation = planted_looks(
+        settings, plants.seen, candidates.seen, plants.source_rows, WIDEST_RADIUS, threads
+    )
+    return Found(grouping.repeats, grouping.joined + np.float32(settings.correlation_min), distance, correlation)

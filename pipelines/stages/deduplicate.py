@@ -19,7 +19,7 @@ from manifests.store import Folder
 from pipelines.parts import run_task
 from pipelines.recipe import DeduplicateSettings
 from pipelines.sources import Source
-from pipelines.stages.candidates import Candidates, Decided, decide, read_candidates
+from pipelines.stages.candidates import Candidates, Decided, decide, read_candidates, read_plants
 from pipelines.stages.context import Context, Counts, frozen_parts, part_name
 from pipelines.stages.earlier import earlier_runs, whose
 from pipelines.stages.figures import quality
@@ -79,11 +79,12 @@ def write_groups(
 ) -> Counts:
     """Group all samples; write groups.parquet, quality.json, and each part's decisions."""
     candidates = read_candidates(run, settings.keep, numbers, against)
-    decided = decide(candidates, settings.verdict, seed, threads)
+    plants = read_plants(run, numbers, candidates)
+    decided = decide(candidates, plants, settings.verdict, seed, threads)
     folder = run.child(FOLDER)
-    figures = quality(run, sources, settings.verdict, numbers, candidates, decided, against, threads)
+    figures = quality(run, sources, settings.verdict, numbers, candidates, plants, decided, against, threads)
     for number in numbers:
-        decisions = _decisions(run, settings.verdict, number, candidates, decided, against)
+        decisions = _decisions(run, number, candidates, decided, against)
         folder.write_table(part_name(number), decisions)
     folder.write_table("groups.parquet", _groups_table(candidates, decided))
     if against:
@@ -138,7 +139,6 @@ def _text(ids: npt.NDArray[np.bytes_]) -> pa.Array:
 
 def _decisions(
     run: Folder,
-    settings: VerdictSettings,
     number: int,
     candidates: Candidates,
     decided: Decided,
@@ -161,7 +161,7 @@ def _decisions(
             reason = Reason.EXACT_REPEAT if repeat else Reason.NEAR_DUPLICATE if near else None
             if decided.in_group[place]:
                 decision["group_id"] = decided.group_ids[place].decode()
-            why = [_why(settings, groups, place)] if near else []
+            why = [_why(decided.verdict, groups, place)] if near else []
             if not own[keeper]:
                 why.append(f"its keeper is of the run {against[candidates.runs[keeper]]}")
             if reason is not None:

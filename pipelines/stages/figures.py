@@ -9,14 +9,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dedup.quality import TruthFigures, measure_plants, truth_figures, wilson_interval
-from dedup.radius import BEARABLE_WRONG, WIDEST_RADIUS, choose_radius
-from dedup.verdict import Seen, VerdictSettings
+from dedup.radius import BEARABLE_WRONG, WIDEST_RADIUS, Choice, choose
+from dedup.verdict import VerdictSettings
 from manifests.store import Folder
 from pipelines.sources import Source
 from pipelines.sources.drawn import DrawnSource, planted_table
 from pipelines.sources.lsun import LsunSource
-from pipelines.stages.candidates import Candidates, Decided, Rows, joined, looks_of
-from pipelines.stages.context import part_name, plants_name
+from pipelines.stages.candidates import Candidates, Decided, Plants, Rows
+from pipelines.stages.context import part_name
 
 # LSUN's bedrooms, and a crawl: what the page says to expect beyond this run.
 _LARGER = (3_000_000, 100_000_000)
@@ -28,6 +28,7 @@ def quality(
     settings: VerdictSettings,
     numbers: list[int],
     candidates: Candidates,
+    plants: Plants,
     decided: Decided,
     against: Sequence[Folder],
     threads: int,
@@ -39,14 +40,17 @@ def quality(
     keepers, own = decided.groups.keepers, np.flatnonzero(candidates.own)
     kept = keepers[own]
     sizes = np.bincount(keepers, minlength=1)
-    plants, changes, source_rows = _plants(run, numbers, candidates)
-    measured = measure_plants(settings, decided.radius, plants, changes, source_rows, candidates.seen, keepers, threads)
+    rule, radius = decided.verdict, decided.radius
+    measured = measure_plants(
+        rule, radius, plants.seen, plants.changes, plants.source_rows, candidates.seen, keepers, threads
+    )
     keepers_run = candidates.runs[kept]
     return {
         "rule": settings.rule,
-        "radius": decided.radius,
+        "radius": radius,
         "radius_set_itself": settings.radius == "auto",
-        "correlation_min": settings.correlation_min if settings.rule == "joint" else None,
+        "correlation_min": rule.correlation_min if rule.rule == "joint" else None,
+        "correlation_raised": rule.correlation_min > settings.correlation_min,
         "grouping": settings.grouping,
         "samples": len(own),
         "groups": len(np.unique(kept[decided.in_group[own]])),
@@ -75,44 +79,33 @@ def quality(
 
 
 def _expected(settings: VerdictSettings, decided: Decided) -> list[dict[str, Any]] | None:
-    """Expected wrong pairs at this number of images and at larger ones, each at the radius that would then be taken."""
-    chances = decided.chances
-    if chances is None:
+    """Expected wrong pairs at this number of images and at larger ones, each by the rule that would then be taken."""
+    if decided.chances is None or decided.found is None:
         return None
+    chances, found = decided.chances, decided.found
     images, removed = len(decided.groups.keepers), len(decided.groups.removed)
     points = []
     for number in (images, *(larger for larger in _LARGER if larger > images)):
-        removals = removed * number // max(1, images)
-        radius = decided.radius if number == images else choose_radius(settings, chances, number, removals)
+        times = number / max(1, images)
+        here = Choice(decided.radius, decided.verdict.correlation_min)
+        choice = here if number == images else choose(settings, chances, number, found, times)
+        # What a stricter border removes of what was removed here.
+        share = found.removed(choice.border) / max(1, found.removed(here.border))
         points.append(
             {
                 "images": number,
-                "radius": radius,
-                "removals": removals,
-                "wrong": chances.wrong(radius, number),
-                "nominations": chances.nominations(radius, number),
-                "wrong_by_radius": [chances.wrong(at, number) for at in range(max(decided.radius, WIDEST_RADIUS) + 1)],
+                "radius": choice.radius,
+                "correlation_min": choice.border if settings.rule == "joint" else None,
+                "recall": found.recall(choice.radius, choice.border) if len(found.planted_distance) else None,
+                "removals": int(removed * times * min(1.0, share)),
+                "wrong": chances.wrong(choice.radius, choice.border, number),
+                "nominations": chances.nominations(choice.radius, number),
+                "wrong_by_radius": [
+                    chances.wrong(at, choice.border, number) for at in range(max(decided.radius, WIDEST_RADIUS) + 1)
+                ],
             }
         )
     return points
-
-
-def _plants(run: Folder, numbers: list[int], candidates: Candidates) -> tuple[Seen, list[str], Rows]:
-    """The planted near-duplicates, the change of each, and the row of the candidate that it was made of."""
-    ids, changes, seen = [], [], []
-    for number in numbers:
-        looked = run.child("samples").read_table(plants_name(number), ["sample_id", "change", "whole_thumb"])
-        ids.append(np.array(looked["sample_id"].to_pylist(), "S64"))
-        changes.append(np.array(looked["change"].to_pylist(), np.str_))
-        seen.append(looks_of(run.child("codes").read_table(plants_name(number)), looked["whole_thumb"]))
-    sample_ids, names = np.concatenate(ids), np.concatenate(changes)
-    # An exact repeat in another part does not plant a second time.
-    order = np.lexsort((names, sample_ids))
-    if len(order):
-        again = (sample_ids[order][1:] == sample_ids[order][:-1]) & (names[order][1:] == names[order][:-1])
-        order = order[np.concatenate([[True], ~again])]
-    source_rows = np.searchsorted(candidates.sample_ids, sample_ids[order])
-    return joined(seen).of(order), names[order].tolist(), source_rows.astype(np.int64)
 
 
 def _truth_figures(known: dict[str, str], candidates: Candidates, keepers: Rows) -> TruthFigures | None:
