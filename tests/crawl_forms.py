@@ -50,7 +50,7 @@ def drawn_crawl(images: int = 12) -> list[Photo]:
 
 def tar_crawl(path: Path, most: int | None = None) -> list[Photo]:
     """The photos of a tar of folders: the folder is the person, address and licence are made up."""
-    photos = []
+    photos: list[Photo] = []
     with tarfile.open(path) as tar:
         for member in tar:
             file = tar.extractfile(member)
@@ -108,8 +108,9 @@ def write_tars(folder: Path, photos: Sequence[Photo], tar_images: int = 5) -> No
 def sample_files(photo: Photo, key: str) -> dict[str, bytes]:
     """The files of a sample as img2dataset writes them: ending -> bytes."""
     said = {"person": photo.person, "url": photo.url, "license": photo.licence}
+    caption = f"a photo of {photo.person}"
     facts = {name: value for name, value in said.items() if value is not None} | {
-        "caption": f"a photo of {photo.person}",
+        "caption": caption,
         "key": key,
         "status": "success",
         "error_message": None,
@@ -121,7 +122,7 @@ def sample_files(photo: Photo, key: str) -> dict[str, bytes]:
         "sha256": hashlib.sha256(photo.data).hexdigest(),
     }
     ending = photo.name.rpartition(".")[2]
-    return {ending: photo.data, "json": json.dumps(facts, indent=4).encode(), "txt": facts["caption"].encode()}
+    return {ending: photo.data, "json": json.dumps(facts, indent=4).encode(), "txt": caption.encode()}
 
 
 def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:

@@ -1,9 +1,11 @@
-"""One crawl in every form gives the same bytes, people, addresses and licences; and nothing of it is lost in silence."""
+"""One crawl in every form gives the same bytes, people, addresses and licences, wherever it lies."""
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.fs as pa_fs
 import pytest
 from crawl_forms import (
@@ -30,11 +32,9 @@ def source_of(**settings: object) -> Source:
 
 
 def records_of(source: Source, part_images: int = 100) -> list[Record]:
-    parts = list_parts([source], part_images)
-    # As a run does: through the table of parts, each part on its own.
-    parts = [Part.from_row(row) for row in json_like(parts)]
     records = []
-    for part in parts:
+    # As a run does: through the table of parts, each part on its own.
+    for part in through_a_table(list_parts([source], part_images)):
         read = list(read_part([source], part))
         assert len(read) == part.range.records <= max(part_images, 1)
         records += read
@@ -44,11 +44,9 @@ def records_of(source: Source, part_images: int = 100) -> list[Record]:
     return records
 
 
-def json_like(parts: list[Part]) -> list[dict[str, object]]:
-    import pyarrow as pa
-
-    rows: list[dict[str, object]] = pa.Table.from_pylist([part.row() for part in parts], schema=PARTS).to_pylist()
-    return rows
+def through_a_table(parts: list[Part]) -> list[Part]:
+    table = pa.Table.from_pylist([part.row() for part in parts], schema=PARTS)
+    return [Part.from_row(row) for row in table.to_pylist()]
 
 
 def written(form: str, folder: Path, photos: list[Photo]) -> Source:
@@ -156,7 +154,7 @@ def test_a_name_that_is_no_utf8_is_told_of(tmp_path: Path) -> None:
     (tmp_path / "crawl").mkdir()
     with open(bytes(tmp_path / "crawl") + b"/caf\xe9.tar", "wb") as file:
         file.write(b"1")
-    with pytest.raises(SourceError, match="a name below .* is no UTF-8 .*; rename that file"):
+    with pytest.raises(SourceError, match=r"a name below .* is no UTF-8 .*; rename that file"):
         source_of(kind="tars", path=str(tmp_path / "crawl")).ranges(10)
 
 
@@ -181,8 +179,6 @@ def test_a_file_that_changed_after_it_was_listed_is_told_of(
 
 
 def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
-    import os
-
     for form in FORMS:
         source = written(form, tmp_path / form, drawn_crawl(3))
         before = len(os.listdir("/proc/self/fd"))

@@ -68,9 +68,7 @@ class FolderSource(SourceSettings):
                 f"{self.path} (such as {people.unknown_row(table, 'file', keys)}); file is the path below it, as in "
                 f"{keys[0]}: mend or remove these rows"
             )
-        columns = (known[name] for name in Known._fields)
-        rows = (Known(*(value.as_py() for value in row)) for row in zip(*columns, strict=True))
-        return [name + b"\0" + people.packed(row) for name, row in zip(names, rows, strict=True)]
+        return [name + b"\0" + people.packed(said) for name, said in zip(names, known, strict=True)]
 
     def read(self, part: PartRange) -> Iterator[Record]:
         """The files' bytes; one that can't be read is a record that says why."""

@@ -6,7 +6,7 @@ holds the list.
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -18,6 +18,7 @@ from manifests.store import Folder
 from pipelines.sources.record import SourceError
 
 _OPTIONAL = ("url", "licence")
+_ROWS_AT_ONCE = 4096
 _TEXT = pa.large_string()  # as a whole a column of addresses may pass the 2 GB that plain strings can hold
 
 
@@ -97,11 +98,16 @@ def _check_keys(source: str, address: str, keys: pa.ChunkedArray, key: str) -> N
         raise SourceError(f"source {source}: people {address}: {'; '.join(faults)}; give each {key} one row")
 
 
-def known_of(people: pa.Table, key: str, records: Sequence[str]) -> tuple[pa.Table, int]:
-    """(person, url, licence) of each record, nulls where the list has none; and how many rows are of no record."""
+def known_of(people: pa.Table, key: str, records: Sequence[str]) -> tuple[Iterator[Known], int]:
+    """What the list says of each record, in their order; and how many of its rows are of no record."""
     at = pc.index_in(pa.array(records, _TEXT), value_set=people[key].combine_chunks())
-    table = people.select(["person", *_OPTIONAL]).take(at)
-    return table, people.num_rows - len(pc.unique(at.drop_null()))
+    table = people.select(list(Known._fields)).take(at)
+    return _rows(table), people.num_rows - len(pc.unique(at.drop_null()))
+
+
+def _rows(table: pa.Table) -> Iterator[Known]:
+    for batch in table.to_batches(_ROWS_AT_ONCE):
+        yield from map(Known, *(column.to_pylist() for column in batch.columns))
 
 
 def unknown_row(people: pa.Table, key: str, records: Sequence[str]) -> str:

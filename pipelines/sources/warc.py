@@ -103,10 +103,9 @@ class WarcSource(SourceSettings):
                 f"source {self.name}: people {self.people}: none of its {strange:,} addresses (such as "
                 f"{table['url'][0].as_py()}) is one of {self.path} (such as {found[0].known.url}); check both"
             )
-        rows = zip(found, known["person"], known["licence"], strict=True)
         return (
-            listed._replace(known=_kept(listed, person.as_py(), licence.as_py())).packed()
-            for listed, person, licence in rows
+            listed._replace(known=_kept(listed, said.person, said.licence)).packed()
+            for listed, said in zip(found, known, strict=True)
         )
 
     def read(self, part: PartRange) -> Iterator[Record]:
