@@ -1,6 +1,7 @@
 """One crawl in every form gives the same bytes, people, addresses and licences, wherever it lies."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.fs as pa_fs
 import pytest
+import yaml
 from crawl_forms import (
     Photo,
     drawn_crawl,
@@ -192,3 +194,12 @@ def test_one_file_of_a_crawl_is_a_source_too(tmp_path: Path) -> None:
     assert [record.key for record in one] == [f"00001.tar/00001000{n}" for n in range(5)]
     with opened_file(str(tmp_path / "crawl" / "00001.tar"), "00001.tar") as file:
         assert file.read(9) == b"000010000"
+
+
+def test_the_documented_sources_can_be_written_so_and_every_setting_is_documented() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "sources.md").read_text("utf-8")
+    snippets = [yaml.safe_load(block)["sources"] for block in re.findall(r"^```yaml\n(.*?)^```", page, re.M | re.S)]
+    described = [source_of(**settings) for snippet in snippets for settings in snippet]
+    assert {source.kind for source in described} == {"folder", "tars", "warc", "parquet"}
+    for source in described:
+        assert [name for name in type(source).model_fields if f"`{name}`" not in page and f"{name}:" not in page] == []
