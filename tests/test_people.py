@@ -40,7 +40,8 @@ def test_each_record_gets_its_row(
         path = Path(folder) / "people"
         columns = ["file", *Known._fields]
         if as_parquet:
-            pq.write_table(pa.table(dict(zip(columns, zip(*((k, *v) for k, v in rows.items())), strict=True))), path)
+            lines = [dict(zip(columns, (k, *v), strict=True)) for k, v in rows.items()]
+            pq.write_table(pa.Table.from_pylist(lines), path)
         else:
             with path.open("w", encoding="utf-8", newline="") as file:
                 csv.writer(file, quoting=csv.QUOTE_ALL).writerows([columns, *((k, *v) for k, v in rows.items())])

@@ -81,9 +81,7 @@ def _response(url: str | None, message: bytes, largest_bytes: int) -> Exchange:
     if encoding in ("", "identity", "none") or looks_like_image(body):
         return Exchange(url, status, content_type, body)
     if encoding not in ("gzip", "x-gzip", "deflate"):
-        return Exchange(
-            url, status, content_type, None, f"Content-Encoding {plain_text(encoding)[:50]} is unknown here"
-        )
+        return Exchange(url, status, content_type, None, f"Content-Encoding {encoding[:50]} is not unpacked here")
     try:
         body = _unpacked(body, encoding, largest_bytes)
     except zlib.error as error:

@@ -15,6 +15,7 @@ GZIP = b"\x1f\x8b"
 _HEAD_BYTES = 1 << 16
 _STEP_BYTES = 1 << 18
 _BLANKS = b"\r\n"
+_RECORD_END = b"\r\n\r\n"
 
 
 class SeveralRecords(Exception):
@@ -109,10 +110,10 @@ def _packed_place(offset: int, head: bytes, unpacked_bytes: int, is_whole: bool)
             return Place(offset, unpacked_bytes, b"", "cut short within a record's headers")
         return Place(offset, unpacked_bytes, b"", str(error))
     expected_bytes = header_bytes + content_bytes
-    more_bytes = unpacked_bytes - expected_bytes
-    if not is_whole or more_bytes < 0:
+    more_bytes = unpacked_bytes - expected_bytes - len(_RECORD_END)
+    if not is_whole or unpacked_bytes < expected_bytes:
         return Place(offset, expected_bytes, head, f"cut short: {unpacked_bytes} of {expected_bytes} bytes, unchecked")
-    if more_bytes > 2 * len(_BLANKS):
+    if more_bytes > 0:
         if head[expected_bytes:].lstrip(_BLANKS).startswith(b"WARC/"):
             raise SeveralRecords
         return Place(offset, expected_bytes, head, f"{more_bytes} bytes more than its Content-Length says")
