@@ -18,7 +18,7 @@ from pipelines.sources.bedroom import draw_room
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-NAMES = ("run", "status", "draw", "pack", "sample", "dedup", "review")
+NAMES = ("run", "status", "draw", "pack", "sample", "dedup", "review", "names")
 
 
 def code_lines(text: str) -> list[str]:
@@ -106,7 +106,7 @@ def test_the_readme_word_for_word(tmp_path: Path) -> None:
         "shard.shard_images=64",
     }
     every = commands_of((ROOT / "README.md").read_text())
-    commands = [c for c in every if "mine" in " ".join(c) or c[0] in ("pack", "dedup", "review")]
+    commands = [c for c in every if "mine" in " ".join(c) or c[0] in ("pack", "dedup", "review", "names")]
     assert len(commands) >= 4
     for words in commands:
         words = [word.replace("/my/photos", str(photos)).replace("000200064", "000001280") for word in words]

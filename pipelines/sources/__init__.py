@@ -13,12 +13,18 @@ from pydantic import Field
 from pipelines.sources.drawn import DrawnSource
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.lsun import LsunSource
+from pipelines.sources.parquet import ParquetSource
 from pipelines.sources.record import PartRange, Record, SourceError
 from pipelines.sources.tar import TarSource
+from pipelines.sources.tars import TarsSource
+from pipelines.sources.warc import WarcSource
 
 __all__ = ["PARTS", "Part", "PartRange", "Record", "Source", "SourceError", "list_parts", "read_part"]
 
-Source = Annotated[LsunSource | FolderSource | TarSource | DrawnSource, Field(discriminator="kind")]
+Source = Annotated[
+    LsunSource | FolderSource | TarSource | TarsSource | WarcSource | ParquetSource | DrawnSource,
+    Field(discriminator="kind"),
+]
 
 PARTS = pa.schema(
     [

@@ -1,12 +1,17 @@
-"""Any folder of images, read recursively. Every file is a record; whether it is an image, its content says."""
+"""Any folder of images, read recursively. Every file is a record; whether it is an image, its content says.
+
+Whom an image shows, the folder that it lies in may say, or a list.
+"""
 
 import os
 import stat
 from collections.abc import Iterator
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from pipelines.sources import people
+from pipelines.sources.people import Known
 from pipelines.sources.record import PartRange, Record, SourceError, SourceSettings, text_key
 
 
@@ -16,6 +21,19 @@ class FolderSource(SourceSettings):
     kind: Literal["folder"]
     path: str = Field(description="The folder; local or mounted")
     largest_file_bytes: int = Field(1 << 30, ge=1, description="Larger files are never read into memory")
+    person: Literal["none", "folder"] = Field(
+        "none", description="folder: the first folder below path is named after the person that its images show"
+    )
+    people: str | None = Field(
+        None,
+        description="CSV or Parquet of file -> person, url, licence; file is the path below the folder. Local or a URI",
+    )
+
+    @model_validator(mode="after")
+    def _one_says_who(self) -> "FolderSource":
+        if self.people is not None and self.person != "none":
+            raise ValueError(f"people={self.people} and person={self.person}: both would name the person; give one")
+        return self
 
     def ranges(self, part_images: int) -> list[PartRange]:
         """Ranges of at most `part_images` files, in order of path."""
@@ -32,20 +50,40 @@ class FolderSource(SourceSettings):
         names = sorted(_files(root))
         if not names:
             raise SourceError(f"source {self.name}: {self.path} holds no files; check the path")
+        if self.people is not None:
+            names = self._with_known(self.people, names)
         return [
             PartRange(len(chunk), names=tuple(chunk))
             for chunk in (names[i : i + part_images] for i in range(0, len(names), part_images))
         ]
 
+    def _with_known(self, address: str, names: list[bytes]) -> list[bytes]:
+        """The names, each with what the list says of it after a null byte, which no name holds."""
+        table = people.read_people(self.name, address, "file")
+        keys = [text_key(name) for name in names]
+        known, strange = people.known_of(table, "file", keys)
+        if strange:
+            raise SourceError(
+                f"source {self.name}: people {address}: {strange:,} of {table.num_rows:,} rows name no file below "
+                f"{self.path} (such as {people.unknown_row(table, 'file', keys)}); file is the path below it, as in "
+                f"{keys[0]}: mend or remove these rows"
+            )
+        return [name + b"\0" + people.packed(said) for name, said in zip(names, known, strict=True)]
+
     def read(self, part: PartRange) -> Iterator[Record]:
         """The files' bytes; one that can't be read is a record that says why."""
         root = os.fsencode(self.path)
-        for name in part.names:
-            key = text_key(name)
+        for entry in part.names:
+            name, _, packed = entry.partition(b"\0")
+            known = people.unpacked(packed)
+            if self.person == "folder":
+                known = Known(_first_folder(name))
+            data, problem = None, None
             try:
-                yield Record(key, _read_file(os.path.join(root, name), self.largest_file_bytes))
+                data = _read_file(os.path.join(root, name), self.largest_file_bytes)
             except OSError as error:
-                yield Record(key, None, problem=error.strerror or type(error).__name__)
+                problem = error.strerror or type(error).__name__
+            yield Record(text_key(name), data, problem, **known._asdict())
 
 
 def _files(root: bytes) -> Iterator[bytes]:
@@ -67,6 +105,11 @@ def _files(root: bytes) -> Iterator[bytes]:
                 folders.append(path)
             else:
                 yield path
+
+
+def _first_folder(name: bytes) -> str | None:
+    folder, slash, _ = name.partition(b"/")
+    return folder.decode("utf-8", "backslashreplace") if slash else None
 
 
 def _read_file(path: bytes, largest_bytes: int) -> bytes:

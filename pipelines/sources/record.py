@@ -17,6 +17,11 @@ def text_key(raw: bytes) -> str:
     return raw.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
 
 
+def plain_text(text: str) -> str:
+    r"""The text as valid UTF-8: JSON and headers may hold halves of a character, which become `\uNNNN`."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One item of a source. `data` is None where its bytes could not be had; `problem` and `reason` then say why."""

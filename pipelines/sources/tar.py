@@ -30,61 +30,26 @@ class TarSource(SourceSettings):
 
     def ranges(self, part_images: int) -> list[PartRange]:
         """Ranges of at most `part_images` members, in the tar's order, from one look at its headers."""
-        self._check()
+        if "://" in self.path:
+            raise SourceError(
+                f"source {self.name}: {self.path} is a URI; a tar source reads local or mounted files, a tars source "
+                "takes URIs"
+            )
         try:
-            with opened_tar(self.path, "r:") as tar:
-                entries = list(self._entries(tar))
-            size_bytes = os.path.getsize(self.path)
-        except (DamagedTar, OSError) as error:
-            raise SourceError(f"source {self.name}: {self.path} is no whole tar ({error}); fetch it again") from error
+            with open(self.path, "rb") as file:
+                size_bytes = os.fstat(file.fileno()).st_size
+                places = listed_members(file, f"source {self.name}: {self.path}")
+                entries = [place + b"\0" + name for name, place in places]
+        except OSError as error:
+            raise SourceError(
+                f"source {self.name}: {self.path} can't be read ({error.strerror}); set sources.N.path to a tar"
+            ) from error
         if not entries:
             raise SourceError(f"source {self.name}: {self.path} holds no files; check the path")
         return [
             PartRange(len(chunk), str(size_bytes).encode(), tuple(chunk))
             for chunk in (entries[i : i + part_images] for i in range(0, len(entries), part_images))
         ]
-
-    def _check(self) -> None:
-        """Raise SourceError unless the tar is a local file that is not compressed."""
-        if "://" in self.path:
-            raise SourceError(f"source {self.name}: {self.path} is a URI; a tar source reads local or mounted files")
-        try:
-            with open(self.path, "rb") as file:
-                head = file.read(8)
-        except OSError as error:
-            raise SourceError(
-                f"source {self.name}: {self.path} can't be read ({error.strerror}); set sources.N.path to a tar"
-            ) from error
-        for magic, tool in _COMPRESSED.items():
-            # Of a compressed tar each part would have to unpack all that lies before it.
-            if head.startswith(magic):
-                raise SourceError(
-                    f"source {self.name}: {self.path} is compressed, and parts are read by where they lie; "
-                    f"{tool} it and name the .tar"
-                )
-
-    def _entries(self, tar: tarfile.TarFile) -> Iterator[bytes]:
-        """`offset size`, or `- problem`, then a null byte and the name, of each member that is a record."""
-        places: dict[bytes, bytes] = {}
-        for member in members(tar):
-            name = raw_name(member)
-            if member.isdir():
-                continue
-            hidden = _is_hidden(name)
-            if name in places and not hidden:
-                raise SourceError(
-                    f"source {self.name}: {self.path} holds {text_key(name)} twice; every image needs a name of its "
-                    "own: unpack the tar and name the folder"
-                )
-            place = b"- " + NO_FILE.encode()
-            if member.isreg() and not member.issparse():
-                place = b"%d %d" % (member.offset_data, member.size)
-            elif member.islnk():
-                # A second name of a file that lies before it.
-                place = places.get(member.linkname.encode("utf-8", "surrogateescape"), place)
-            places[name] = place
-            if not hidden:
-                yield place + b"\0" + name
 
     def read(self, part: PartRange) -> Iterator[Record]:
         """The members' bytes; one that is no file is a record that says why."""
@@ -105,16 +70,10 @@ class TarSource(SourceSettings):
         offset, size_bytes = map(int, place.split())
         if size_bytes > self.largest_file_bytes:
             return Record(key, None, problem=f"{size_bytes} bytes, over largest_file_bytes={self.largest_file_bytes}")
-        file.seek(offset - tarfile.BLOCKSIZE)
-        header = file.read(tarfile.BLOCKSIZE)
         try:
-            tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
-        except tarfile.HeaderError as error:
+            return Record(key, member_bytes(file, offset, size_bytes))
+        except DamagedTar as error:
             raise self._changed() from error
-        data = file.read(size_bytes)
-        if len(data) != size_bytes:
-            raise self._changed()
-        return Record(key, data)
 
     def _changed(self) -> SourceError:
         return SourceError(
@@ -122,15 +81,83 @@ class TarSource(SourceSettings):
         )
 
 
+def listed_members(file: IO[bytes], label: str) -> Iterator[tuple[bytes, bytes]]:
+    """(name, place) of each member that is a record; a place is `offset size`, or `- problem`. Hidden ones are none.
+
+    `label` begins the errors: the source and the tar.
+
+    Raises:
+        SourceError: the tar is compressed, is none, is cut short, or holds a name twice.
+    """
+    _check_plain(file, label)
+    try:
+        with opened_tar(file, "r:") as tar:
+            yield from _places(tar, label)
+    except DamagedTar as error:
+        raise SourceError(f"{label} is no whole tar ({error}); fetch it again") from error
+
+
+def _check_plain(file: IO[bytes], label: str) -> None:
+    head = file.read(8)
+    file.seek(0)
+    for magic, tool in _COMPRESSED.items():
+        # Of a compressed tar each part would have to unpack all that lies before it.
+        if head.startswith(magic):
+            raise SourceError(
+                f"{label} is compressed, and parts are read by where they lie; {tool} it and name the .tar"
+            )
+
+
+def _places(tar: tarfile.TarFile, label: str) -> Iterator[tuple[bytes, bytes]]:
+    places: dict[bytes, bytes] = {}
+    for member in members(tar):
+        name = raw_name(member)
+        if member.isdir():
+            continue
+        hidden = _is_hidden(name)
+        if name in places and not hidden:
+            raise SourceError(
+                f"{label} holds {text_key(name)} twice; every image needs a name of its own: unpack the tar and name "
+                "the folder"
+            )
+        place = b"- " + NO_FILE.encode()
+        if member.isreg() and not member.issparse():
+            place = b"%d %d" % (member.offset_data, member.size)
+        elif member.islnk():
+            # A second name of a file that lies before it.
+            place = places.get(member.linkname.encode("utf-8", "surrogateescape"), place)
+        places[name] = place
+        if not hidden:
+            yield name, place
+
+
+def member_bytes(file: IO[bytes], offset: int, size_bytes: int) -> bytes:
+    """The bytes of a member that was listed earlier.
+
+    Raises:
+        DamagedTar: it is not there any more.
+    """
+    file.seek(offset - tarfile.BLOCKSIZE)
+    try:
+        tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
+    except tarfile.HeaderError as error:
+        raise DamagedTar(str(error)) from error
+    data = file.read(size_bytes)
+    if len(data) != size_bytes:
+        raise DamagedTar("it is cut short")
+    return data
+
+
 @contextlib.contextmanager
-def opened_tar(path: str | Path, mode: Literal["r:", "r:*"]) -> Iterator[tarfile.TarFile]:
-    """A tar to read from its first member to its last; "r:*" takes compressed ones too.
+def opened_tar(tar_file: str | Path | IO[bytes], mode: Literal["r:", "r:*"]) -> Iterator[tarfile.TarFile]:
+    """A tar, by its path or opened, to read from its first member to its last; "r:*" takes compressed ones too.
 
     Raises:
         DamagedTar: it is none; or, once the block has ended, it is cut short.
     """
     try:
-        with tarfile.open(path, mode, encoding="utf-8", errors="surrogateescape") as tar:
+        path, file = (tar_file, None) if isinstance(tar_file, str | Path) else (None, tar_file)
+        with tarfile.open(path, mode, fileobj=file, encoding="utf-8", errors="surrogateescape") as tar:
             yield tar
             _check_end(tar)
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
