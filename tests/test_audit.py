@@ -5,6 +5,7 @@ import itertools
 import re
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def spaced(html: str) -> str:
     return " ".join(Page(re.sub("(</t[hd]>)", r"\1 ", html).replace("<small", " <small")).text.split())
 
 
-def ledger_of(rows: list[tuple[str, str, str | None]], parents: list[str | None] | None = None) -> pa.Table:
+def ledger_of(rows: Sequence[tuple[str, str, str | None]], parents: list[str | None] | None = None) -> pa.Table:
     columns = [*zip(*rows, strict=True), parents or [None] * len(rows)]
     return pa.table([pa.array(c, pa.string()) for c in columns], ["source", "status", "reason", "parent_id"])
 
