@@ -226,7 +226,7 @@ def deduplicated(
         "recipe.yaml", yaml.safe_dump({"recipe": {"deduplicate": settings.model_dump(mode="json")}}).encode()
     )
     counts = deduplicate.write_groups(run, sources, settings, 0, numbers, 1, against)
-    deduplicate.write_manifest(run, numbers)
+    manifest_stage.write_manifest(run, numbers)
     manifest = run.read_table("manifest.parquet")
     assert manifest.schema == MANIFEST
     return counts, run.child("groups").read_json("quality.json"), manifest.to_pylist()

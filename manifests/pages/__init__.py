@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 import yaml
 
-from manifests.pages import duplicates, ledger, training
+from manifests.pages import duplicates, ledger, people, training
 from manifests.store import Folder
 
 STAGES = {
@@ -34,6 +34,9 @@ TITLES = {
     "funnel": "Funnel",
     "reasons": "Reasons",
     "measures": "Measures",
+    "faces": "Faces",
+    "people": "People",
+    "origins": "Origins",
     "duplicates": "Near-duplicates",
     "shards": "Shards",
     "training": "Training",
@@ -56,6 +59,7 @@ def render(run: Folder) -> str:
         "funnel": ledger.funnel(run, shards),
         "reasons": ledger.reason_table(run),
         "measures": ledger.measures(run),
+        **people.sections(run, recipe),
         "duplicates": duplicates.section(run),
         "shards": shards,
         "training": training.section(run.child("training")),

@@ -19,7 +19,8 @@ from pipelines.stages.candidates import Candidates, Decided, decide, read_candid
 from pipelines.stages.context import Context, Counts, frozen_parts, part_name
 from pipelines.stages.earlier import earlier_runs, whose
 from pipelines.stages.figures import quality
-from pipelines.stages.manifest import DECIDED, MANIFEST_FILE, write_manifest
+from pipelines.stages.manifest import DECIDED, write_manifest
+from pipelines.stages.manifest import MANIFEST_FILE as MANIFEST_FILE
 
 FOLDER = "groups"
 QUALITY_FILE = "quality.json"
