@@ -55,7 +55,7 @@ DETAILS = {
     Reason.NOT_FETCHED: ("404", "404", "503, after 4 tries", "<i>reset</i> by the other side"),
     Reason.DENIED: ("taken down",),
 }
-STAGES = {"ingest": "samples", "encode": "codes", "deduplicate": "groups", "shard": "shards"}
+STAGES = {"fetch": "fetched", "ingest": "samples", "encode": "codes", "deduplicate": "groups", "shard": "shards"}
 AUTOENCODER = {"epochs": 1, "fit_images": 200}
 
 Row = dict[str, Any]
@@ -157,7 +157,7 @@ def write_samples(run: Folder, rows: list[Row]) -> list[int]:
 def build_crawl(run: Folder, rows: list[Row]) -> None:
     """A run of these rows up to its shards."""
     settings = {"name": "people", "sources": [{"kind": "urls", "name": SOURCE}]}
-    ingest = {"faces": {"smallest_box_px": SMALLEST_PX}}
+    ingest = {"faces": {"smallest_px": SMALLEST_PX}}
     recipe = {"seed": SEED, "recipe": {**settings, "ingest": ingest}, "fingerprints": dict.fromkeys(STAGES, "0")}
     run.write_bytes("recipe.yaml", yaml.safe_dump(recipe).encode())
     numbers = write_samples(run, rows)

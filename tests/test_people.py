@@ -356,6 +356,7 @@ def test_a_run_of_whole_images_without_names_has_no_such_sections(tmp_path: Path
     page = render(Folder(tmp_path))
     assert not re.search('aria-labelledby="(faces|people|origins)"', page)
     assert "faces found" not in page
+    assert "<code>fetch</code>" not in page
 
 
 def test_whole_images_with_names_are_counted_by_person_alone(tmp_path: Path) -> None:
@@ -375,7 +376,9 @@ def test_before_deduplication_the_page_says_what_is_known(run: Folder, tmp_path:
     for name in ("codes", "groups", "shards"):
         Folder(tmp_path).child(name).delete_all()
     Folder(tmp_path).delete("manifest.parquet")
+    Folder(tmp_path).child("fetched").delete_all()
     page = render(Folder(tmp_path))
+    assert "<code>fetch</code> is not done: images are still to be fetched" in page
     assert "Faces kept so far" in page
     assert "Kept under several names" not in page
     assert section(page, "faces").count("<img") == 2 * SHOWN_FACES

@@ -33,7 +33,7 @@ def sections(run: Folder, recipe: dict[str, Any] | None) -> dict[str, Any]:
 def _smallest_px(recipe: dict[str, Any] | None) -> int | None:
     """The shortest side of a box that the recipe takes; None where it does not say."""
     ingest = ((recipe or {}).get("recipe") or {}).get("ingest") or {}
-    smallest = (ingest.get("faces") or {}).get("smallest_box_px")
+    smallest = (ingest.get("faces") or {}).get("smallest_px")
     return None if smallest is None else int(smallest)
 
 
