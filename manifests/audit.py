@@ -3,169 +3,218 @@
 Nothing here loops over rows: 3 million of them are counted by Arrow and NumPy.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from manifests.schema import LEDGER, Reason, Status, status_of
+from manifests.schema import MANIFEST, Reason, Status, status_of
 from manifests.store import Folder
 
-Floats = npt.NDArray[np.float64]
-
-HISTOGRAM_BINS = 36
+BATCH_ROWS = 1 << 17
 NO_REASON = "no reason given"
 
 
 @dataclass(frozen=True)
-class SourceCounts:
-    """What became of a source's records. `reasons` counts those not kept, by their reason."""
+class FaceCounts:
+    """What became of the faces that were found in a source's images. `reasons` counts those not kept."""
 
-    source: str
-    read: int
+    found: int
     kept: int
     dropped: int
-    failed: int
     reasons: dict[str, int]
 
     @property
     def reconciles(self) -> bool:
-        """Whether every record read is kept, dropped or failed."""
-        return self.read == self.kept + self.dropped + self.failed
+        """Whether every face found is kept or dropped."""
+        return self.found == self.kept + self.dropped
+
+
+@dataclass(frozen=True)
+class SourceCounts:
+    """What became of a source's images, and of the faces in them. `reasons` counts the images dropped or failed."""
+
+    source: str
+    read: int
+    kept: int
+    used: int
+    dropped: int
+    failed: int
+    reasons: dict[str, int]
+    faces: FaceCounts
+
+    @property
+    def reconciles(self) -> bool:
+        """Whether every image read is kept, used, dropped or failed, and every face found kept or dropped."""
+        return self.read == self.kept + self.used + self.dropped + self.failed and self.faces.reconciles
+
+    @property
+    def samples(self) -> int:
+        """Images and faces kept: what there is to train on."""
+        return self.kept + self.faces.kept
+
+    @property
+    def sought_faces(self) -> bool:
+        """Whether faces were looked for in the images."""
+        return bool(self.used or self.faces.found or self.reasons.get(Reason.NO_FACE))
 
 
 @dataclass(frozen=True)
 class ReasonCount:
-    """How many records one reason took, with the first of them (by place in the ledger) as an example."""
+    """How many images or faces one reason took, with the first of them (by place in the ledger) as an example.
+
+    `share` is of all images, or of all faces.
+    """
 
     reason: str
     status: str
+    faces: bool
     count: int
     share: float
     example_key: str
     example_detail: str
 
 
-@dataclass(frozen=True)
-class Distribution:
-    """A measure's histogram, kept and dropped apart, as shares of each. Values beyond the ends lie in them."""
-
-    edges: Floats
-    shares: dict[str, Floats]
-    numbers: dict[str, int]
-    quantiles: dict[str, tuple[float, float, float]]  # 5 %, median, 95 %
-
-
 def read_ledger(run: Folder, columns: list[str]) -> pa.Table:
     """Columns of the ledger: of the manifest, or before it exists of the ingested parts."""
-    if run.exists("manifest.parquet"):
-        return run.read_table("manifest.parquet", columns)
-    empty = pa.schema([LEDGER.field(name) for name in columns]).empty_table()
-    return pa.concat_tables([empty, *run.child("samples").read_tables("part-", columns)])
+    empty = pa.schema([MANIFEST.field(name) for name in columns]).empty_table()
+    return pa.concat_tables([empty, *ledger_batches(run, columns)])
+
+
+def ledger_batches(run: Folder, columns: list[str]) -> Iterator[pa.Table]:
+    """The same, a stretch of rows at a time. A column that an earlier version did not write is null."""
+    schema = pa.schema([MANIFEST.field(name) for name in columns])
+    folder, names = run, ["manifest.parquet"]
+    if not run.exists(names[0]):
+        folder = run.child("samples")
+        names = [name for name in folder.names() if name.startswith("part-") and name.endswith(".parquet")]
+    for name in names:
+        with folder.open_input(name) as file:
+            parquet = pq.ParquetFile(file)
+            there = [column for column in columns if column in parquet.schema_arrow.names]
+            for batch in parquet.iter_batches(BATCH_ROWS, columns=there):
+                held = {field.name: batch.column(field.name) for field in schema if field.name in there}
+                nulls = {field.name: pa.nulls(len(batch), field.type) for field in schema if field.name not in there}
+                yield pa.table({column: (held | nulls)[column] for column in columns}, schema=schema)
+
+
+def is_face(ledger: pa.Table) -> pa.ChunkedArray:
+    """Which rows are a face's, by the column parent_id; the others are an image's."""
+    return pc.is_valid(ledger["parent_id"])
 
 
 def counts(ledger: pa.Table) -> list[SourceCounts]:
-    """The counts of each source, in order of name, from the columns source, status and reason.
+    """The counts of each source, in order of name, from the columns source, status, reason and parent_id.
 
-    `read` counts the source's rows; the other three count by status. A row with any other status shows as a difference.
+    `read` counts the source's images and `found` their faces; the others count by status. A row with any other status
+    shows as a difference.
     """
-    read: Counter[str] = Counter()
-    by_status: Counter[tuple[str, str]] = Counter()
-    reasons: dict[str, Counter[str]] = {}
-    for row in _grouped(ledger, ["source", "status", "reason"]):
-        source, status, number = row["source"], row["status"], row["count_all"]
-        read[source] += number
-        by_status[source, status] += number
-        held = reasons.setdefault(source, Counter())
-        if status != Status.KEPT:
-            held[row["reason"] or NO_REASON] += number
+    by_status: Counter[tuple[str, bool, str]] = Counter()
+    rows: Counter[tuple[str, bool]] = Counter()
+    reasons: dict[tuple[str, bool], Counter[str]] = defaultdict(Counter)
+    ledger = ledger.append_column("face", is_face(ledger))
+    for row in _grouped(ledger, ["source", "face", "status", "reason"]):
+        whose, status, number = (row["source"], row["face"]), row["status"], row["count_all"]
+        rows[whose] += number
+        by_status[*whose, status] += number
+        if status not in (Status.KEPT, Status.USED):
+            reasons[whose][row["reason"] or NO_REASON] += number
     return [
         SourceCounts(
             source=source,
-            read=read[source],
-            kept=by_status[source, Status.KEPT],
-            dropped=by_status[source, Status.DROPPED],
-            failed=by_status[source, Status.FAILED],
-            reasons=dict(reasons[source]),
+            read=rows[source, False],
+            kept=by_status[source, False, Status.KEPT],
+            used=by_status[source, False, Status.USED],
+            dropped=by_status[source, False, Status.DROPPED],
+            failed=by_status[source, False, Status.FAILED],
+            reasons=dict(reasons[source, False]),
+            faces=FaceCounts(
+                found=rows[source, True],
+                kept=by_status[source, True, Status.KEPT],
+                dropped=by_status[source, True, Status.DROPPED],
+                reasons=dict(reasons[source, True]),
+            ),
         )
-        for source in sorted(read)
+        for source in sorted({source for source, _ in rows})
     ]
 
 
 def total(sources: list[SourceCounts]) -> SourceCounts:
     """The counts of all sources together."""
-    reasons: Counter[str] = Counter()
-    for source in sources:
-        reasons.update(source.reasons)
+    faces = [source.faces for source in sources]
     return SourceCounts(
         source="all sources",
         read=sum(source.read for source in sources),
         kept=sum(source.kept for source in sources),
+        used=sum(source.used for source in sources),
         dropped=sum(source.dropped for source in sources),
         failed=sum(source.failed for source in sources),
-        reasons=dict(reasons),
+        reasons=_sum_of([source.reasons for source in sources]),
+        faces=FaceCounts(
+            found=sum(face.found for face in faces),
+            kept=sum(face.kept for face in faces),
+            dropped=sum(face.dropped for face in faces),
+            reasons=_sum_of([face.reasons for face in faces]),
+        ),
     )
+
+
+def _sum_of(numbers: list[dict[str, int]]) -> dict[str, int]:
+    summed: Counter[str] = Counter()
+    for of in numbers:
+        summed.update(of)
+    return dict(summed)
 
 
 def contradictions(ledger: pa.Table) -> int:
-    """The number of rows whose status is not the one that their reason stands for."""
-    known = {str(reason): status_of(reason) for reason in Reason}
+    """The number of rows whose status is not the one that their reason stands for; a used image has no reason."""
+    known = {str(reason): {status_of(reason)} for reason in Reason}
+    ledger = ledger.append_column("face", is_face(ledger))
     return sum(
         row["count_all"]
-        for row in _grouped(ledger, ["status", "reason"])
-        if row["status"] != (Status.KEPT if row["reason"] is None else known.get(row["reason"], row["status"]))
+        for row in _grouped(ledger, ["face", "status", "reason"])
+        if row["status"] not in _possible(row["face"], row["reason"], known)
     )
 
 
+def _possible(face: bool, reason: str | None, known: dict[str, set[Status]]) -> Collection[str]:
+    """The statuses that a row may have; a reason of another version may stand for any."""
+    if reason is None:
+        return {Status.KEPT} if face else {Status.KEPT, Status.USED}
+    return known.get(reason, {Status.DROPPED, Status.FAILED})
+
+
 def reasons(run: Folder) -> list[ReasonCount]:
-    """Every reason of the ledger with its count and an example, the most frequent first."""
-    ledger = read_ledger(run, ["status", "reason"])
-    ledger = ledger.append_column("row", pa.array(np.arange(len(ledger))))
-    lost = ledger.filter(pc.invert(pc.equal(ledger["status"], Status.KEPT.value)))
-    found = lost.group_by(["status", "reason"]).aggregate([([], "count_all"), ("row", "min")])
+    """Every reason of the ledger with its count and an example, the most frequent first; of images and faces apart."""
+    ledger = read_ledger(run, ["status", "reason", "parent_id"])
+    face = is_face(ledger)
+    faces = pc.sum(face).as_py() or 0
+    ledger = pa.table(
+        {"status": ledger["status"], "reason": ledger["reason"], "face": face, "row": np.arange(len(ledger))}
+    )
+    stays = pc.is_in(ledger["status"], pa.array([Status.KEPT.value, Status.USED.value]))
+    lost = ledger.filter(pc.invert(stays))
+    found = lost.group_by(["status", "reason", "face"]).aggregate([([], "count_all"), ("row", "min")])
     found = found.sort_by([("count_all", "descending"), ("row_min", "ascending")])
     keys = texts(read_ledger(run, ["source_key"]).column(0).take(found["row_min"]))
     details = texts(read_ledger(run, ["detail"]).column(0).take(found["row_min"]))
     return [
-        ReasonCount(row["reason"] or NO_REASON, row["status"], row["count_all"], row["count_all"] / len(ledger), *e)
-        for row, e in zip(found.to_pylist(), zip(keys, details, strict=True), strict=True)
+        ReasonCount(
+            reason=row["reason"] or NO_REASON,
+            status=row["status"],
+            faces=row["face"],
+            count=row["count_all"],
+            share=row["count_all"] / (faces if row["face"] else len(ledger) - faces),
+            example_key=key,
+            example_detail=detail,
+        )
+        for row, key, detail in zip(found.to_pylist(), keys, details, strict=True)
     ]
-
-
-def common(ledger: pa.Table, columns: list[str], limit: int) -> list[tuple[tuple[Any, ...], int]]:
-    """The most common values of one or more columns with their counts, the most common first."""
-    order = [("count_all", "descending"), *((name, "ascending") for name in columns)]
-    found = ledger.group_by(columns).aggregate([([], "count_all")]).sort_by(order).slice(0, limit)
-    return [(tuple(row[name] for name in columns), row["count_all"]) for row in found.to_pylist()]
-
-
-def distribution(
-    values: Floats, status: pa.ChunkedArray, log: bool = False, limits: tuple[float, float] | None = None
-) -> Distribution | None:
-    """The histogram of a measure by status, or None where nothing was measured.
-
-    `values`: float64[rows], NaN where not measured. `limits` are the ends, by default the 0.5 and 99.5 percentiles.
-    """
-    measured = np.isfinite(values) & (values > 0 if log else True)
-    if not measured.any():
-        return None
-    low, high = limits or np.percentile(values[measured], [0.5, 99.5])
-    if low == high:  # all images measure the same: one bar in the middle
-        low, high = (low / 1.5, high * 1.5) if log or low > 0 else (low - 1, high + 1)
-    edges = np.geomspace(low, high, HISTOGRAM_BINS + 1) if log else np.linspace(low, high, HISTOGRAM_BINS + 1)
-    shares, numbers, quantiles = {}, {}, {}
-    for name in (Status.KEPT.value, Status.DROPPED.value):
-        chosen = values[measured & pc.fill_null(pc.equal(status, name), False).to_numpy()]
-        if len(chosen):
-            held = np.histogram(np.clip(chosen, edges[0], edges[-1]), edges)[0]
-            shares[name], numbers[name] = held / len(chosen), len(chosen)
-            five, middle, ninety_five = np.percentile(chosen, [5, 50, 95]).tolist()
-            quantiles[name] = (five, middle, ninety_five)
-    return Distribution(edges, shares, numbers, quantiles) if shares else None
 
 
 def _grouped(table: pa.Table, columns: list[str]) -> list[dict[str, Any]]:

@@ -67,10 +67,12 @@ def histogram(
     x_label: str,
     log: bool = False,
     ticks: Mapping[float, str] | None = None,
+    mark: tuple[float, str] | None = None,
 ) -> Markup:
     """A histogram as SVG: the kept filled, the dropped as a line over it, each as a share of its own number.
 
-    `shares` maps a legend label to the share in each bin; the first is filled.
+    `shares` maps a legend label to the share in each bin; the first is filled. `mark` is an x value, with its words,
+    that gets an upright line.
     """
     with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(2.5)
@@ -92,6 +94,8 @@ def histogram(
             FuncFormatter(lambda value, _: f"{value:.0%}" if value >= 0.01 or value == 0 else f"{value:.1%}")
         )
         axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        if mark is not None:
+            axes.axvline(mark[0], color=_COLOURS["ink"], linewidth=1, linestyle=":", label=mark[1])
         _legend(axes, columns=2)
         return _svg(figure, name, description)
 

@@ -93,7 +93,9 @@ def sample_id(image_sha256: str, box_px: tuple[int, int, int, int] | None = None
     return hashlib.sha256(f"{image_sha256}\0{box}".encode()).hexdigest()
 
 
-_BOX = pa.list_(pa.field("element", pa.int32()), 4)  # named as Parquet names it
+# Named as Parquet names it.
+_BOX = pa.list_(pa.field("element", pa.int32()), 4)
+TEXTS = pa.list_(pa.field("element", pa.string()))
 
 LEDGER = pa.schema(
     [
@@ -176,6 +178,10 @@ MANIFEST = pa.schema(
         pa.field("keeper_id", pa.string()),
         pa.field("distance", pa.int16()),
         pa.field("score", pa.float32()),
+        # Of a kept row: those of all records that it stands for, which are its own, exact repeats and near-duplicates.
+        # Sorted, each once; null where there are none. A person who is not certain is one of them.
+        pa.field("persons", TEXTS),
+        pa.field("urls", TEXTS),
     ]
 )
 """The whole ledger after de-duplication, without pixels. Sorted by record id."""

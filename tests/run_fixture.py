@@ -25,6 +25,9 @@ WRONG_SHARE_MAX = 0.002
 SAMPLES_COMPARED = 330
 RECORDS = {"lsun_bedroom": 300, "holiday photos": 100}
 UNSEEN = {Reason.EMPTY, Reason.UNREADABLE, Reason.TOO_MANY_BYTES, Reason.NOT_AN_IMAGE, Reason.CORRUPT, Reason.CRASHED}
+CRAWL_REASONS = {reason for reason in Reason if reason.startswith(("face_", "no_face"))}
+CRAWL_REASONS |= {Reason.NOT_FETCHED, Reason.REFUSED_ADDRESS, Reason.OPTED_OUT, Reason.DENIED}
+"""Those of a crawl of faces, which this run is not."""
 
 Row = dict[str, Any]
 
@@ -67,7 +70,7 @@ def build_run(run: Folder, until: str = "evaluate") -> None:
 def _ledger() -> tuple[list[Row], list[Row], list[Row]]:
     """The ingested rows, the groups, and the manifest's rows."""
     generator = np.random.default_rng(5)
-    reasons = [None] * 28 + [*Reason] + [Reason.NEAR_DUPLICATE] * 4
+    reasons = [None] * 28 + [reason for reason in Reason if reason not in CRAWL_REASONS] + [Reason.NEAR_DUPLICATE] * 4
     ingested: list[Row] = []
     repeats: dict[str, str] = {}
     groups: list[Row] = []

@@ -5,6 +5,7 @@ import itertools
 import re
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
-from run_fixture import LONG_KEY, MARKUP_KEY, RECORDS, build_run
+from run_fixture import CRAWL_REASONS, LONG_KEY, MARKUP_KEY, RECORDS, build_run
 
 from dedup import verdict
 from manifests import audit, charts
 from manifests.audit import few
+from manifests.distribution import distribution
 from manifests.pages import number, percent, printable, render, training, write_report
 from manifests.pages.duplicates import PHASH_HANDICAP
 from manifests.pages.galleries import borderline, details, largest_groups, looks
@@ -77,8 +79,9 @@ def spaced(html: str) -> str:
     return " ".join(Page(re.sub("(</t[hd]>)", r"\1 ", html).replace("<small", " <small")).text.split())
 
 
-def ledger_of(rows: list[tuple[str, str, str | None]]) -> pa.Table:
-    return pa.table([pa.array(c, pa.string()) for c in zip(*rows, strict=True)], ["source", "status", "reason"])
+def ledger_of(rows: Sequence[tuple[str, str, str | None]], parents: list[str | None] | None = None) -> pa.Table:
+    columns = [*zip(*rows, strict=True), parents or [None] * len(rows)]
+    return pa.table([pa.array(c, pa.string()) for c in columns], ["source", "status", "reason", "parent_id"])
 
 
 def write_ledger(run: Folder, rows: list[tuple[str, Reason | None]]) -> None:
@@ -95,18 +98,40 @@ sources = st.sampled_from(["a", "b"])
 reasons = st.one_of(st.none(), st.sampled_from(list(Reason)))
 
 
-@given(st.lists(st.tuples(sources, reasons), min_size=1, max_size=60))
-def test_counts_are_those_of_counting_one_by_one(rows: list[tuple[str, Reason | None]]) -> None:
-    found = audit.counts(ledger_of([(source, status_of(reason), reason) for source, reason in rows]))
-    assert [count.source for count in found] == sorted({source for source, _ in rows})
+image_rows = st.tuples(sources, st.one_of(st.just(Status.USED), reasons), st.none())
+face_rows = st.tuples(
+    sources, st.sampled_from([None, *(r for r in Reason if status_of(r) == Status.DROPPED)]), st.just("p")
+)
+
+
+@given(st.lists(st.one_of(image_rows, face_rows), min_size=1, max_size=60))
+def test_counts_are_those_of_counting_one_by_one(rows: list[tuple[str, Any, str | None]]) -> None:
+    statuses = [said if said is Status.USED else status_of(said) for _, said, _ in rows]
+    whys = [None if said is Status.USED else said for _, said, _ in rows]
+    told = [(row[0], status, why) for row, status, why in zip(rows, statuses, whys, strict=True)]
+    ledger = ledger_of(told, [row[2] for row in rows])
+    found = audit.counts(ledger)
+    assert audit.contradictions(ledger) == 0
+    assert [count.source for count in found] == sorted({source for source, *_ in rows})
+    listed = list(zip(rows, statuses, whys, strict=True))
     for count in found:
-        own = [reason for source, reason in rows if source == count.source]
-        statuses = Counter(status_of(reason) for reason in own)
-        assert (count.kept, count.dropped, count.failed) == tuple(statuses[s] for s in Status)
-        assert count.read == len(own)
-        assert count.reasons == Counter(reason for reason in own if reason)
+        images = [(status, why) for row, status, why in listed if row[0] == count.source and row[2] is None]
+        faces = [(status, why) for row, status, why in listed if row[0] == count.source and row[2] is not None]
+        held = Counter(status for status, _ in images)
+        assert (count.kept, count.used, count.dropped, count.failed) == tuple(held[s] for s in Status)
+        assert count.read == len(images)
+        assert count.reasons == Counter(why for _, why in images if why)
+        assert (count.faces.found, count.faces.kept) == (len(faces), sum(s == Status.KEPT for s, _ in faces))
+        assert count.faces.dropped == sum(s == Status.DROPPED for s, _ in faces)
+        assert count.faces.reasons == Counter(why for _, why in faces if why)
         assert count.reconciles
-    assert audit.total(found).read == len(rows)
+        assert count.sought_faces == bool(faces or any(s == Status.USED or w == Reason.NO_FACE for s, w in images))
+    everything = audit.total(found)
+    assert (everything.read, everything.faces.found) == (
+        sum(row[2] is None for row in rows),
+        sum(row[2] is not None for row in rows),
+    )
+    assert everything.samples == sum(status == Status.KEPT for status in statuses)
 
 
 def test_a_row_of_no_known_status_does_not_reconcile() -> None:
@@ -115,15 +140,25 @@ def test_a_row_of_no_known_status_does_not_reconcile() -> None:
     assert not found.reconciles
 
 
+@pytest.mark.parametrize(("status", "reason"), [("failed", "corrupt"), ("used", None), ("lost", None)])
+def test_a_face_that_is_neither_kept_nor_dropped_does_not_reconcile(status: str, reason: str | None) -> None:
+    (found,) = audit.counts(ledger_of([("a", "used", None), ("a", status, reason)], [None, "p"]))
+    assert (found.read, found.used, found.faces.found) == (1, 1, 1)
+    assert not found.faces.reconciles
+    assert not found.reconciles
+
+
 def test_a_status_that_contradicts_its_reason_is_counted() -> None:
     rows = [("a", "kept", None), ("a", "kept", "aspect"), ("a", "failed", "aspect"), ("a", "dropped", None)]
     assert audit.contradictions(ledger_of(rows)) == 3
+    rows = [("a", "used", None), ("a", "used", "no_face"), ("a", "used", None), ("a", "dropped", "of another version")]
+    assert audit.contradictions(ledger_of(rows, [None, None, "p", None])) == 2
 
 
 def test_shares_of_a_distribution_sum_to_one_and_hold_what_lies_beyond() -> None:
     status = pa.chunked_array([["kept"] * 4 + ["dropped"] * 2 + ["failed"]])
     values = np.array([1.0, 50.0, 50.0, 900.0, 50.0, np.nan, 50.0])
-    found = audit.distribution(values, status, limits=(0.0, 100.0))
+    found = distribution(values, status, limits=(0.0, 100.0))
     assert found is not None
     assert found.numbers == {"kept": 4, "dropped": 1}
     assert found.shares["kept"].sum() == found.shares["dropped"].sum() == 1
@@ -133,14 +168,14 @@ def test_shares_of_a_distribution_sum_to_one_and_hold_what_lies_beyond() -> None
 
 @pytest.mark.parametrize("log", [False, True])
 def test_a_measure_that_all_share_is_one_bar_within_the_axis(log: bool) -> None:
-    found = audit.distribution(np.full(3, 96.0), pa.chunked_array([["kept"] * 3]), log=log)
+    found = distribution(np.full(3, 96.0), pa.chunked_array([["kept"] * 3]), log=log)
     assert found is not None
     assert found.edges[0] < 96 < found.edges[-1]
     assert np.count_nonzero(found.shares["kept"]) == 1
 
 
 def test_nothing_measured_is_no_distribution() -> None:
-    assert audit.distribution(np.array([np.nan]), pa.chunked_array([["failed"]])) is None
+    assert distribution(np.array([np.nan]), pa.chunked_array([["failed"]])) is None
 
 
 def test_reasons_name_their_first_record_and_come_most_frequent_first(tmp_path: Path) -> None:
@@ -209,7 +244,7 @@ def test_the_page_can_be_read_by_those_who_do_not_see_it(html: str) -> None:
 
 
 def test_the_page_says_what_the_run_holds(whole: Folder, html: str) -> None:
-    total = audit.total(audit.counts(audit.read_ledger(whole, ["source", "status", "reason"])))
+    total = audit.total(audit.counts(audit.read_ledger(whole, ["source", "status", "reason", "parent_id"])))
     assert total.read == sum(RECORDS.values())
     text = " ".join(Page(html).text.split())
     assert f"Every count reconciles: {total.read} read = {total.kept} kept + {total.dropped} dropped" in text
@@ -218,7 +253,7 @@ def test_the_page_says_what_the_run_holds(whole: Folder, html: str) -> None:
     assert "This run is not finished" not in text
     places = [text.index(f"{seen} images seen, batch statistics") for seen in ("12,800", "25,600", "64,000")]
     assert places == sorted(places)
-    for reason in Reason:
+    for reason in set(Reason) - CRAWL_REASONS:
         assert reason.replace("_", " ") in text
 
 

@@ -25,6 +25,7 @@ from pipelines.sources import SourceError, list_parts
 from pipelines.sources.drawn import DrawnSource
 from pipelines.sources.lsun import lsun_key, write_lmdb
 from pipelines.stages import STAGE_FILE, deduplicate, encode, ingest
+from pipelines.stages.manifest import write_manifest
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
@@ -237,7 +238,7 @@ def test_it_is_as_one_run_over_both_with_the_same_encoder(
         encode.encode_part(samples, codes, part.row())
     numbers = [part.number for part in parts]
     deduplicate.write_groups(run, recipe.sources, recipe.deduplicate, 0, numbers, 2)
-    deduplicate.write_manifest(run, numbers)
+    write_manifest(run, numbers)
     radii = {of.child("groups").read_json("quality.json")["radius"] for of in (new, run)}
     assert len(radii) == 1
     both, own = manifest_of(run), manifest_of(new)

@@ -25,6 +25,7 @@ from manifests.schema import (
     THUMB_BYTES,
     Reason,
     Status,
+    face_record_id,
     record_id,
     sample_id,
     status_of,
@@ -35,6 +36,7 @@ from pipelines.sources import PARTS
 from pipelines.sources.drawn import TRUTH
 from pipelines.sources.lsun import LsunSource
 from pipelines.stages import deduplicate
+from pipelines.stages import manifest as manifest_stage
 from pipelines.stages.context import part_name, plants_name
 from pipelines.stages.earlier import ELSEWHERE
 from pipelines.stages.encode import PLANT_CODES
@@ -45,6 +47,7 @@ RADIUS = 14
 SETTINGS = DeduplicateSettings.model_validate({"verdict": {"rule": "code", "radius": RADIUS}})
 CHAINED = DeduplicateSettings.model_validate({"verdict": {"rule": "code", "radius": RADIUS, "grouping": "component"}})
 CHANGES = ("blur", "mirror")
+PERSONS = (None, "Ann", "Bo\nB", "\u202eeve", "Z" * 300, "\U0001f600", "\uffee")
 THUMB = bytes(range(256)) * (THUMB_BYTES // 256)
 
 
@@ -66,6 +69,8 @@ def drawn_records(seed: int, count: int = 90) -> list[Row]:
         key = f"{number:03d}"
         row: Row = dict.fromkeys(SAMPLES.names) | {"source": "rooms", "source_key": key}
         row |= {"record_id": record_id("rooms", key), "status": "kept"}
+        person, url = (PERSONS[int(rng.integers(len(PERSONS)))], rng.integers(6))
+        row |= {"person": person, "url": f"https://h.example/{url}" if url else None}
         kept = [r for r in rows if r["status"] == "kept"]
         chance = rng.random()
         if chance < 0.15:
@@ -75,7 +80,7 @@ def drawn_records(seed: int, count: int = 90) -> list[Row]:
                 row["sample_id"] = sample_id(hexed(seed, number))
         elif chance < 0.3 and kept:
             origin = kept[int(rng.integers(len(kept)))]
-            row |= {n: v for n, v in origin.items() if n not in ("record_id", "source_key")}
+            row |= {n: v for n, v in origin.items() if n not in ("record_id", "source_key", "person", "url")}
         else:
             row |= {"sample_id": sample_id(hexed(seed, number)), "flat": bool(rng.random() < 0.1)}
             if chance < 0.75 and kept:
@@ -158,6 +163,10 @@ def expected_keepers(samples: dict[str, Row], order: list[str], settings: Dedupl
     return keepers
 
 
+def listed(rows: list[Row], column: str) -> list[str] | None:
+    return sorted({row[column] for row in rows if row[column] is not None}) or None
+
+
 def expected_manifest(
     records: list[Row],
     settings: DeduplicateSettings = SETTINGS,
@@ -197,6 +206,10 @@ def expected_manifest(
                     # Ends of a chain that are further apart are not looked at.
                     row["score"] = float(RADIUS - distance) if distance <= 32 else -1.0
         rows.append(row)
+    for row in rows:
+        if row["status"] == "kept":
+            stands_for = [row, *(other for other in rows if other["keeper_id"] == row["sample_id"])]
+            row |= {"persons": listed(stands_for, "person"), "urls": listed(stands_for, "url")}
     return sorted(rows, key=lambda r: str(r["record_id"]))
 
 
@@ -213,7 +226,7 @@ def deduplicated(
         "recipe.yaml", yaml.safe_dump({"recipe": {"deduplicate": settings.model_dump(mode="json")}}).encode()
     )
     counts = deduplicate.write_groups(run, sources, settings, 0, numbers, 1, against)
-    deduplicate.write_manifest(run, numbers)
+    manifest_stage.write_manifest(run, numbers)
     manifest = run.read_table("manifest.parquet")
     assert manifest.schema == MANIFEST
     return counts, run.child("groups").read_json("quality.json"), manifest.to_pylist()
@@ -295,7 +308,7 @@ def test_decisions_stand_in_the_order_of_their_part(tmp_path: Path) -> None:
 def test_a_manifest_sorted_range_by_range_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     records = drawn_records(7)
     whole = deduplicated(Folder(tmp_path / "whole"), cut(records, 40))[2]
-    monkeypatch.setattr(deduplicate, "_MANIFEST_ROWS", 4)  # 23 ranges
+    monkeypatch.setattr(manifest_stage, "_ROWS", 4)  # 23 ranges
     assert deduplicated(Folder(tmp_path / "ranges"), cut(records, 40))[2] == whole
 
 
@@ -477,3 +490,61 @@ def test_codes_of_other_samples_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="codes of part 1 don't belong to its samples; do it again with --redo encode"):
         deduplicate.write_groups(run, (), SETTINGS, 0, numbers, 1)
     assert run.child("groups").names() == []
+
+
+# Faces
+
+
+def faces_of(key: str, image: str, boxes: list[tuple[int, int, int, int]], **changes: Any) -> list[Row]:
+    """The rows of an image and of faces in it; the code of a face is of its box alone, so equal boxes look the same."""
+    names = {"source": "crawl", "source_key": key, "url": f"https://h.example/{key}", "person": f"person of {key}"}
+    of_image = {"sha256": hexed(image), "size_bytes": 20, "width": 640, "height": 480, "format": "jpeg"}
+    row: Row = dict.fromkeys(SAMPLES.names) | names | of_image | {"record_id": record_id("crawl", key)}
+    row |= {"status": "used", "sample_id": sample_id(row["sha256"]), "person_certain": len(boxes) == 1} | changes
+    rows = [row]
+    for box in boxes:
+        face = row | {"record_id": face_record_id(row["record_id"], box), "parent_id": row["record_id"]}
+        face |= {"sample_id": sample_id(row["sha256"], box), "crop_px": list(box), "box_px": list(box)}
+        face |= {"status": "kept", "code": int(hexed(box[:2])[:32], 16), "mirror_code": 7, "flat": False}
+        rows.append(face | {"whole_thumb": THUMB, "image": b"pixels", "sharpness": 1.0})
+    return rows
+
+
+def test_faces_of_one_photo_under_two_urls_are_repeats_face_by_face(tmp_path: Path) -> None:
+    boxes = [(0, 0, 50, 50), (100, 0, 60, 60)]
+    rows = [*faces_of("a", "photo", boxes), *faces_of("b", "photo", boxes), *faces_of("c", "other", [])]
+    rows[-1] |= {"status": "dropped", "reason": "no_face", "person_certain": None}
+    counts, _, manifest = deduplicated(Folder(tmp_path), [rows[:3], rows[3:]])
+    assert counts["samples"] == 2
+    images = {row["source_key"]: row for row in manifest if row["parent_id"] is None}
+    assert {key: row["status"] for key, row in images.items()} == {"a": "used", "b": "used", "c": "dropped"}
+    assert all(row["keeper_id"] is row["persons"] is row["urls"] is None for row in images.values())
+    for box in boxes:
+        first, second = (row for row in manifest if row["crop_px"] == list(box))  # by record id
+        assert (first["status"], second["status"], second["reason"]) == ("kept", "dropped", "exact_repeat")
+        assert second["keeper_id"] == first["sample_id"] == second["sample_id"]
+        assert (first["persons"], second["persons"]) == (["person of a", "person of b"], None)
+        assert (first["urls"], second["urls"]) == (["https://h.example/a", "https://h.example/b"], None)
+
+
+def test_of_faces_that_look_the_same_the_one_cut_from_most_pixels_stays(tmp_path: Path) -> None:
+    """Though its image has fewer than the others', and is of nobody known."""
+    small = faces_of("large image", "one", [(7, 7, 50, 50)], width=4000, height=3000)
+    large = faces_of("small image", "two", [(7, 7, 90, 90)], width=100, height=100)
+    for row in large:
+        row |= {"person": None, "person_certain": None}
+    again = faces_of("small image again", "two", [(7, 7, 90, 90)], width=100, height=100)
+    manifest = deduplicated(Folder(tmp_path), [small, [*large, *again]])[2]
+    (kept,) = (row for row in manifest if row["status"] == Status.KEPT)
+    assert kept["crop_px"] == [7, 7, 90, 90]
+    assert kept["persons"] == ["person of large image", "person of small image again"]
+    assert len(kept["urls"]) == 3
+
+
+def test_a_name_that_an_earlier_runs_face_stands_for_is_in_no_list(tmp_path: Path) -> None:
+    old, new = Folder(tmp_path / "old"), Folder(tmp_path / "new")
+    deduplicated(old, [faces_of("a", "photo", [(0, 0, 50, 50)])])
+    rows = [*faces_of("b", "photo", [(0, 0, 50, 50)]), *faces_of("c", "other", [(9, 9, 50, 50)])]
+    manifest = deduplicated(new, [rows], against=(old,))[2]
+    assert [row["persons"] for row in manifest if row["status"] == Status.KEPT] == [["person of c"]]
+    assert sum(row["persons"] is not None for row in manifest) == 1

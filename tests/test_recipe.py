@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from manifests.schema import CODES
+from manifests.schema import CODES, SAMPLES
 from manifests.store import Folder
 from pipelines.recipe import Recipe, RecipeError, load_recipe, ready_recipes
 from pipelines.run import RunError, changed_settings, check_unchanged
@@ -339,6 +339,7 @@ def finished(folder: Path, encoder: bytes = b"weights") -> Folder:
         run.child(stage).write_json("stage.json", {"stage": stage, "fingerprint": f"of {stage}"})
     run.child("codes").write_bytes("autoencoder.npz", encoder)
     run.child("codes").write_table("part-00000.parquet", CODES.empty_table())
+    run.child("samples").write_table("part-00000.parquet", SAMPLES.empty_table())
     run.child("groups").write_json("quality.json", {"samples": 5})
     run.child("groups").write_bytes("groups.parquet", b"groups")
     parts = [{"number": 0, "source": "a", "records": 5, "start": b"", "names": []}]
@@ -381,6 +382,8 @@ def test_what_can_not_be_compared_with_is_one_error(tmp_path: Path) -> None:
     finished(tmp_path / "begun").child("groups").delete("stage.json")
     old = CODES.empty_table().drop_columns(["mirror_code"])
     finished(tmp_path / "old").child("codes").write_table("part-00000.parquet", old)
+    older = SAMPLES.empty_table().drop_columns(["crop_px"])
+    finished(tmp_path / "older").child("samples").write_table("part-00000.parquet", older)
     for names, message in (
         (
             ["absent"],
@@ -392,6 +395,7 @@ def test_what_can_not_be_compared_with_is_one_error(tmp_path: Path) -> None:
             r"good and .*other have codes of two encoders, which can't be compared; do one of them again",
         ),
         (["old"], r"old was written by another version of this program; do it again with --redo encode"),
+        (["older"], r"older was written by another version of this program; do it again with --redo ingest"),
     ):
         with pytest.raises(SourceError, match=rf"^deduplicate.against: {tmp_path}/{message}"):
             fingerprints(recipe_of(deduplicate={"against": [str(tmp_path / name) for name in names]}))

@@ -10,10 +10,11 @@ from typing import Any
 import jinja2
 import yaml
 
-from manifests.pages import duplicates, ledger, training
+from manifests.pages import duplicates, ledger, people, training
 from manifests.store import Folder
 
 STAGES = {
+    "fetch": "fetched",
     "ingest": "samples",
     "encode": "codes",
     "deduplicate": "groups",
@@ -23,6 +24,7 @@ STAGES = {
 }
 DASH = "\N{EN DASH}"
 WITHOUT = {
+    "fetch": "images are still to be fetched",
     "ingest": "no records have been counted",
     "encode": "there are no codes to compare images by",
     "deduplicate": "repeats and near-duplicates still count as kept",
@@ -34,6 +36,9 @@ TITLES = {
     "funnel": "Funnel",
     "reasons": "Reasons",
     "measures": "Measures",
+    "faces": "Faces",
+    "people": "People",
+    "origins": "Origins",
     "duplicates": "Near-duplicates",
     "shards": "Shards",
     "training": "Training",
@@ -56,6 +61,7 @@ def render(run: Folder) -> str:
         "funnel": ledger.funnel(run, shards),
         "reasons": ledger.reason_table(run),
         "measures": ledger.measures(run),
+        **people.sections(run, recipe),
         "duplicates": duplicates.section(run),
         "shards": shards,
         "training": training.section(run.child("training")),
@@ -78,8 +84,8 @@ def render(run: Folder) -> str:
 
 def _stages(run: Folder, recipe: dict[str, Any] | None) -> list[dict[str, Any]]:
     """A row for each stage of the run: whether it is done, and its record."""
-    # A run that only de-duplicates has no fingerprints of what it leaves out.
-    wanted = (recipe or {}).get("fingerprints") or STAGES
+    # A run has no fingerprints of what it leaves out: one that only de-duplicates, or one that fetches nothing.
+    wanted = (recipe or {}).get("fingerprints") or STAGES.keys() - {"fetch"}
     rows = []
     for stage, folder in STAGES.items():
         if stage not in wanted:

@@ -1,7 +1,8 @@
-"""Near-duplicate groups as pictures: the largest, and those members that the verdict was least sure of."""
+"""What stands in galleries: the largest groups, those members that the verdict was least sure of, and pictures."""
 
 import base64
 import io
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from manifests.store import Folder
 
 COLUMNS = ["sample_id", "source_key", "width", "height", "whole_thumb"]
 BATCH_ROWS = 1024  # that are in memory with their thumbs
+PICTURE_PX = 64
 
 
 class Member(NamedTuple):
@@ -61,19 +63,37 @@ def borderline(groups: pa.Table, limit: int) -> list[Member]:
 def looks(run: Folder, sample_ids: set[str]) -> dict[str, Look]:
     """The looks of some samples. Reads ids part by part, and thumbs only of parts that hold one of them."""
     found: dict[str, Look] = {}
-    wanted = pa.array(sorted(sample_ids), pa.string())
+    for rows in _rows_of(run, "sample_id", sample_ids, COLUMNS):
+        found = _looks(rows) | found
+        if len(found) == len(sample_ids):
+            break
+    return found
+
+
+def pictures(run: Folder, record_ids: set[str]) -> dict[str, str]:
+    """The training images of some rows as JPEG data URIs of at most PICTURE_PX pixels a side, by record id."""
+    found: dict[str, str] = {}
+    for rows in _rows_of(run, "record_id", record_ids, ["record_id", "image"]):
+        images = zip(rows["record_id"].to_pylist(), rows["image"].to_pylist(), strict=True)
+        found |= {record: _jpeg_uri(image) for record, image in images if image}
+        if len(found) == len(record_ids):
+            break
+    return found
+
+
+def _rows_of(run: Folder, key: str, values: set[str], columns: list[str]) -> Iterator[pa.Table]:
+    """The ingested rows that have one of the values, a stretch of a part at a time."""
+    wanted = pa.array(sorted(values), pa.string())
     samples = run.child("samples")
-    for name in samples.names():
-        if not name.startswith("part-") or len(found) == len(sample_ids):
+    for name in samples.names() if values else []:
+        if not name.startswith("part-"):
             continue
-        here = pc.is_in(samples.read_table(name, ["sample_id"]).column(0), wanted)
+        here = pc.is_in(samples.read_table(name, [key]).column(0), wanted)
         if not pc.any(here).as_py():
             continue
         with samples.open_input(name) as file:
-            for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS, columns=COLUMNS):
-                rows = pa.table(batch).filter(pc.is_in(batch.column("sample_id"), wanted))
-                found = _looks(rows) | found
-    return found
+            for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS, columns=columns):
+                yield pa.table(batch).filter(pc.is_in(batch.column(key), wanted))
 
 
 def _looks(rows: pa.Table) -> dict[str, Look]:
@@ -106,6 +126,15 @@ def picture_uri(thumb: bytes) -> str:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _jpeg_uri(data: bytes) -> str:
+    with Image.open(io.BytesIO(data)) as image:
+        shown = image.convert("RGB")
+    shown.thumbnail((PICTURE_PX, PICTURE_PX))
+    buffer = io.BytesIO()
+    shown.save(buffer, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _members(groups: pa.Table) -> list[Member]:

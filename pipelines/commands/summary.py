@@ -9,20 +9,33 @@ from pipelines.stages import STAGE_FILE, STAGES
 from pipelines.stages.context import PARTS_FILE
 
 
-def funnel(run: Folder) -> Table:
-    """read = kept + dropped + failed, of each source; from the manifest, or from what ingest has so far.
+def funnel(run: Folder) -> Group:
+    """Images read = kept + used + dropped + failed, of each source; and faces found = kept + dropped, where sought.
 
-    Once ingest is done, `read` is what the source listed before any of it was read, so that a lost record would show.
+    Counted from the manifest, or from what ingest has so far. Once ingest is done, `read` is what the source listed
+    before any of it was read, so that a lost record would show.
     """
-    counted = counts(read_ledger(run, ["source", "status", "reason"]))
+    counted = counts(read_ledger(run, ["source", "status", "reason", "parent_id"]))
     listed = _listed(run) if run.child("samples").exists(STAGE_FILE) else {}
-    shown = Table("source", "read", "failed", "dropped", "kept", "reconciles", title="Images", title_justify="left")
+    sought = any(source.sought_faces for source in counted)
+    columns = ("source", "read", "failed", "dropped", *(("used",) if sought else ()), "kept", "reconciles")
+    shown = Table(*columns, title="Images", title_justify="left")
     for source in counted:
         read = listed.get(source.source, source.read)
-        sign = "yes" if read == source.failed + source.dropped + source.kept else "NO"
-        numbers = (read, source.failed, source.dropped, source.kept)
-        shown.add_row(source.source, *(f"{number:,}" for number in numbers), sign)
-    return shown
+        parts = (source.failed, source.dropped, *((source.used,) if sought else ()), source.kept)
+        _add(shown, source.source, read, parts, read == source.failed + source.dropped + source.used + source.kept)
+    if not sought:
+        return Group(shown)
+    faces = Table("source", "found", "dropped", "kept", "reconciles", title="Faces", title_justify="left")
+    for source in counted:
+        of = source.faces
+        _add(faces, source.source, of.found, (of.dropped, of.kept), of.reconciles)
+    return Group(shown, faces)
+
+
+def _add(table: Table, source: str, whole: int, parts: tuple[int, ...], reconciles: bool) -> None:
+    numbers = (f"{number:,}" for number in (whole, *parts))
+    table.add_row(source, *numbers, "yes" if reconciles else "NO")
 
 
 def _listed(run: Folder) -> dict[str, int]:

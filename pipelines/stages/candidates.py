@@ -118,7 +118,7 @@ def read_candidates(run: Folder, keep: KeepSettings, numbers: list[int], against
 
 def _read_part(run: Folder, number: int, keep: KeepSettings) -> tuple[pa.Table, Seen]:
     """Ids, area and what else decides the rank of a part's kept samples; and their looks."""
-    columns = ["sample_id", "record_id", "source", "width", "height", "size_bytes", "sharpness", "status"]
+    columns = ["sample_id", "record_id", "source", "width", "height", "size_bytes", "sharpness", "status", "crop_px"]
     table = run.child("samples").read_table(part_name(number), [*columns, "whole_thumb"])
     table = table.filter(pc.equal(table["status"], Status.KEPT.value))
     coded = run.child("codes").read_table(part_name(number))
@@ -130,11 +130,21 @@ def _read_part(run: Folder, number: int, keep: KeepSettings) -> tuple[pa.Table, 
         "sample_id": table["sample_id"],
         "record_id": table["record_id"],
         "source": pa.array([place[name] for name in sources], pa.int64()),
-        "area": pc.multiply(table["width"].cast(pa.int64()), table["height"].cast(pa.int64())),
+        "area": _area(table),
         # Of whole numbers below 2^53, so nothing is lost.
         "then": table["size_bytes" if keep.then == "bytes" else "sharpness"].cast(pa.float64()),
     }
     return pa.table(ranked), looks_of(coded, table["whole_thumb"])
+
+
+def _area(table: pa.Table) -> pa.ChunkedArray:
+    """The pixels that a sample was made of: of a face those that were cut out, not its image's."""
+    crop, sides = table["crop_px"], (table["width"], table["height"])
+    of_image, of_crop = (
+        pc.multiply(*(side.cast(pa.int64()) for side in pair))
+        for pair in (sides, (pc.list_element(crop, 2), pc.list_element(crop, 3)))
+    )
+    return pc.coalesce(of_crop, of_image)
 
 
 def looks_of(coded: pa.Table, whole_thumbs: pa.ChunkedArray) -> Seen:

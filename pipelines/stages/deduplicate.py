@@ -1,20 +1,16 @@
 """Deduplicate: exact repeats, then groups of near-duplicates; what is kept of each, and how wrong the verdict is."""
 
-import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import ray
 
 from dedup.groups import Groups
 from dedup.verdict import VerdictSettings
-from manifests.schema import GROUPS, LEDGER, MANIFEST, Reason, Status
+from manifests.schema import GROUPS, Reason, Status
 from manifests.store import Folder
 from pipelines.parts import run_task
 from pipelines.recipe import DeduplicateSettings
@@ -23,21 +19,12 @@ from pipelines.stages.candidates import Candidates, Decided, decide, read_candid
 from pipelines.stages.context import Context, Counts, frozen_parts, part_name
 from pipelines.stages.earlier import earlier_runs, whose
 from pipelines.stages.figures import quality
+from pipelines.stages.manifest import DECIDED, write_manifest
+from pipelines.stages.manifest import MANIFEST_FILE as MANIFEST_FILE
 
 FOLDER = "groups"
-MANIFEST_FILE = "manifest.parquet"
 QUALITY_FILE = "quality.json"
 AGAINST_FILE = "against.parquet"
-# Rows of the manifest that are in memory at once.
-_MANIFEST_ROWS = 100_000
-
-_DECIDED = pa.schema(
-    [
-        MANIFEST.field(name)
-        for name in ("sample_id", "status", "reason", "detail", "group_id", "keeper_id", "distance", "score")
-    ]
-)
-"""groups/part-*.parquet: what was decided of each record of the part, in the order of the part."""
 
 
 def progress(context: Context) -> tuple[int, int]:
@@ -153,7 +140,7 @@ def _decisions(
     groups, own = decided.groups, candidates.own
     decisions: list[dict[str, Any]] = []
     for row, place, is_kept in zip(rows, found.tolist(), kept.tolist(), strict=True):
-        decision = {name: row.get(name) for name in _DECIDED.names}
+        decision = {name: row.get(name) for name in DECIDED.names}
         if is_kept:
             keeper = int(groups.keepers[place])
             repeat = not own[place] or candidates.record_ids[place] != row["record_id"].encode()
@@ -176,7 +163,7 @@ def _decisions(
             if near:
                 decision["score"] = float(groups.score[place])
         decisions.append(decision)
-    return pa.Table.from_pylist(decisions, schema=_DECIDED)
+    return pa.Table.from_pylist(decisions, schema=DECIDED)
 
 
 def _why(settings: VerdictSettings, groups: Groups, place: int) -> str:
@@ -186,37 +173,3 @@ def _why(settings: VerdictSettings, groups: Groups, place: int) -> str:
         return f"code {distance} from its keeper's"
     turned = "mirrored, " if groups.mirrored[place] else ""
     return f"{turned}edges correlate {groups.score[place] + settings.correlation_min:.3f}, hashes {distance} apart"
-
-
-def write_manifest(run: Folder, numbers: list[int]) -> None:
-    """Write manifest.parquet: all parts' ledgers with what was decided, sorted by record id.
-
-    Record ids are hashes, so a range of them is an even share of the rows: a range is sorted at a time, and memory
-    stays the same however many there are.
-    """
-    rows = sum(_rows(run.child("samples"), number) for number in numbers)
-    ranges = max(1, math.ceil(rows / _MANIFEST_ROWS))
-    edges = [f"{i * (1 << 64) // ranges:016x}" for i in range(ranges)]
-    with run.write_atomic(MANIFEST_FILE) as file:
-        writer = pq.ParquetWriter(
-            file, MANIFEST, compression="zstd", use_dictionary=["source", "status", "reason", "format"]
-        )
-        with writer:
-            for low, high in zip(edges, [*edges[1:], "g"], strict=True):
-                tables = map(partial(_manifest_range, run, low=low, high=high), numbers)
-                writer.write_table(pa.concat_tables(tables).sort_by("record_id"))
-
-
-def _rows(samples: Folder, number: int) -> int:
-    with samples.open_input(part_name(number)) as file:
-        return int(pq.read_metadata(file).num_rows)
-
-
-def _manifest_range(run: Folder, number: int, low: str, high: str) -> pa.Table:
-    """The manifest's rows of one part whose record id is in [low, high)."""
-    ledger = run.child("samples").read_table(part_name(number), LEDGER.names)
-    decided = run.child(FOLDER).read_table(part_name(number))
-    joined = {name: decided[name] if name in decided.column_names else ledger[name] for name in MANIFEST.names}
-    table = pa.table(joined, schema=MANIFEST)
-    inside = pc.and_(pc.greater_equal(table["record_id"], low), pc.less(table["record_id"], high))
-    return table.filter(inside)

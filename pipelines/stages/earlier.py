@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from manifests.schema import CODES
+from manifests.schema import CODES, SAMPLES
 from manifests.store import Folder
 from pipelines.recipe import KeepSettings, Recipe
 from pipelines.sources import SourceError
@@ -43,12 +43,14 @@ def earlier_runs(recipe: Recipe) -> tuple[Folder, ...]:
                 f"deduplicate.against: {run} is no run whose stage deduplicate is done, {', '.join(missing)} is not "
                 "there; finish it, or name another"
             )
-        with run.child("codes").open_input(part_name(frozen_parts(run)[0].number)) as file:
-            if not set(CODES.names) <= set(pq.read_schema(file).names):
-                raise SourceError(
-                    f"deduplicate.against: {run} was written by another version of this program; do it again with "
-                    "--redo encode"
-                )
+        first = part_name(frozen_parts(run)[0].number)
+        for stage, folder, schema in (("ingest", "samples", SAMPLES), ("encode", "codes", CODES)):
+            with run.child(folder).open_input(first) as file:
+                if not set(schema.names) <= set(pq.read_schema(file).names):
+                    raise SourceError(
+                        f"deduplicate.against: {run} was written by another version of this program; do it again with "
+                        f"--redo {stage}"
+                    )
     for run in runs[1:]:
         if encoder_sha256(run) != encoder_sha256(runs[0]):
             raise SourceError(

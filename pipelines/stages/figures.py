@@ -130,8 +130,9 @@ def _known(run: Folder, sources: tuple[Source, ...], numbers: list[int]) -> dict
     sample_of: dict[tuple[str, str], str] = {}
     wanted = pa.array({key for (_, key), origin in origin_of.items() for key in (key, origin)})
     for number in numbers:
-        table = run.child("samples").read_table(part_name(number), ["source", "source_key", "sample_id"])
-        table = table.filter(pc.is_in(table["source_key"], value_set=wanted))
+        table = run.child("samples").read_table(part_name(number), ["source", "source_key", "sample_id", "parent_id"])
+        # A face shares its image's key.
+        table = table.filter(pc.and_(pc.is_in(table["source_key"], value_set=wanted), pc.is_null(table["parent_id"])))
         sample_of |= {(row["source"], row["source_key"]): row["sample_id"] for row in table.to_pylist()}
     pairs = ((sample_of.get(key), sample_of.get((key[0], origin))) for key, origin in origin_of.items())
     # One whose bytes equal its origin's is an exact repeat, which needs no hash to be found.
