@@ -1,4 +1,4 @@
-"""The deny list: what was taken down, as hashes alone, so that nothing of it is kept and later runs can leave it out."""
+"""The deny list: what was taken down, as hashes alone, so that nothing of it is kept and later runs leave it out."""
 
 import hashlib
 import unicodedata
@@ -17,7 +17,7 @@ from manifests.store import Folder
 
 DENIED_FILE = "denied.parquet"
 ALIKE_BITS = 8
-"""Two pHashes that differ in no more bits are taken for those of one picture; of 60,000 photos 1 pair in a million is."""
+"""pHashes that differ in no more bits are taken for those of one picture; of pairs of photos one in a million does."""
 
 DENIED = pa.schema(
     [
