@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from dedup.autoencoder import AutoencoderSettings
 from dedup.verdict import VerdictSettings
 from manifests.images import Limits
+from pipelines.faces import FaceSettings
 from pipelines.filters import FilterSettings
 from pipelines.sources import Source
 from training.evaluation.walk import WalkSettings
@@ -37,6 +38,7 @@ class IngestSettings(_Settings):
     jpeg_quality: int = Field(95, ge=1, le=100, description="Quality where image_format is jpeg")
     limits: Limits = Field(default_factory=Limits, description="Refused before decoding")
     filters: FilterSettings = Field(default_factory=FilterSettings, description="What is kept")
+    faces: FaceSettings | None = Field(None, description="Cut faces out of the images; none: whole images")
     plant_sources: int = Field(
         300, ge=0, description="Images of which near-duplicates are planted, to measure the hash"
     )

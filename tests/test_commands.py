@@ -26,11 +26,12 @@ from manifests.store import Folder
 from pipelines.__main__ import app, main
 from pipelines.recipe import load_recipe, ready_recipes
 from pipelines.run import check_unchanged
+from pipelines.samples import Planting
 from pipelines.sources import PARTS, list_parts
 from pipelines.sources.drawn import DrawnSource, RoomSettings, truth_table
 from pipelines.sources.lsun import LsunSource, lsun_key, write_lmdb
 from pipelines.stages import STAGE_FILE, STAGES, STARTED_FILE, fingerprints
-from pipelines.stages.ingest import Planting, ingest_part
+from pipelines.stages.ingest import ingest_part
 from training import checkpoint
 from training.adversarial import new_players
 from training.presets import resolve

@@ -21,6 +21,7 @@ from pipelines.__main__ import app
 from pipelines.commands.dedup import recipe_values, source_of
 from pipelines.recipe import Recipe, RecipeError
 from pipelines.run import RunError
+from pipelines.samples import Planting
 from pipelines.sources import SourceError, list_parts
 from pipelines.sources.drawn import DrawnSource
 from pipelines.sources.lsun import lsun_key, write_lmdb
@@ -234,7 +235,7 @@ def test_it_is_as_one_run_over_both_with_the_same_encoder(
     samples, codes = run.child("samples"), run.child("codes")
     codes.write_bytes("autoencoder.npz", old.child("codes").read_bytes("autoencoder.npz"))
     for part in parts:
-        ingest.ingest_part(samples, recipe.sources, recipe.ingest, ingest.Planting(0, 0.0), part.row())
+        ingest.ingest_part(samples, recipe.sources, recipe.ingest, Planting(0, 0.0), part.row())
         encode.encode_part(samples, codes, part.row())
     numbers = [part.number for part in parts]
     deduplicate.write_groups(run, recipe.sources, recipe.deduplicate, 0, numbers, 2)

@@ -25,11 +25,12 @@ from manifests.store import Folder
 from pipelines.filters import FilterSettings
 from pipelines.progress import Reporter
 from pipelines.recipe import IngestSettings, Recipe
+from pipelines.samples import Looked, Planting, look
 from pipelines.sources import Record, SourceError, list_parts
 from pipelines.sources.folder import FolderSource
 from pipelines.stages import ingest
 from pipelines.stages.context import Context
-from pipelines.stages.ingest import Planting, ingest_part, look
+from pipelines.stages.ingest import ingest_part
 
 Row = dict[str, Any]
 NONE = Planting(seed=0, share=0.0)
@@ -52,7 +53,7 @@ def ingested(
     return pa.concat_tables(samples).to_pylist(), pa.concat_tables(plants).to_pylist()
 
 
-def looked(data: bytes, planting: Planting = NONE, **settings: Any) -> ingest.Looked:
+def looked(data: bytes, planting: Planting = NONE, **settings: Any) -> Looked:
     return look("photos", Record("key", data), IngestSettings(**settings), planting)
 
 
@@ -288,7 +289,8 @@ from manifests.store import Folder
 from pipelines.recipe import IngestSettings
 from pipelines.sources import list_parts
 from pipelines.sources.folder import FolderSource
-from pipelines.stages.ingest import Planting, ingest_part
+from pipelines.samples import Planting
+from pipelines.stages.ingest import ingest_part
 sources = (FolderSource(kind="folder", name="photos", path=sys.argv[1]),)
 (part,) = list_parts(sources, 100)
 given = Folder(sys.argv[2]), sources, IngestSettings(), Planting(0, 1.0), part.row()

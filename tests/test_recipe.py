@@ -284,6 +284,7 @@ OTHER_VALUES: dict[str, Any] = {
     "deduplicate.verdict.grouping": "component",
     "deduplicate.keep.prefer_sources": ["a"],
     "deduplicate.keep.then": "sharpness",
+    "ingest.faces": {"detector": "haar"},
     "ingest.image_px": 32,
     "ingest.image_format": "jpeg",
     "train.preset": "torch-4x4",

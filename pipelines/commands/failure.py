@@ -11,9 +11,10 @@ from pipelines.parts import StageError
 from pipelines.recipe import RecipeError
 from pipelines.run import RunError
 from pipelines.sources import SourceError
+from pipelines.yunet import ModelError
 from training.checkpoint import DamagedCheckpoint
 
-MENDABLE = (RecipeError, RunError, SourceError, StageError, ClusterError, DamagedCheckpoint, OSError)
+MENDABLE = (RecipeError, RunError, SourceError, StageError, ClusterError, DamagedCheckpoint, ModelError, OSError)
 
 
 @contextlib.contextmanager

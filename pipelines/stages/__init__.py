@@ -43,7 +43,12 @@ class Stage:
 _ONLY_HOW_IT_WORKS = {"log_every_updates", "keep_checkpoints", "threads", "decode_threads", "verify"}
 
 STAGES = (
-    Stage("ingest", ingest, lambda r: [[_identity(s) for s in r.sources], r.seed, r.ingest], images="read"),
+    Stage(
+        "ingest",
+        ingest,
+        lambda r: [[_identity(s) for s in r.sources], r.seed, ingest.identity(r.ingest)],
+        images="read",
+    ),
     Stage("encode", encode, lambda r: [r.encode, *map(encoder_sha256, earlier_runs(r))], images="codes"),
     Stage(
         "deduplicate",
