@@ -73,6 +73,8 @@ class Fetcher:
             try:
                 policy = await self._policies.of(url)
                 policy.check(url)
+                host = self._host(host_of(url))
+                host.delay_s = max(host.delay_s, policy.rules.delay_s)
                 answer = await self._image_or_redirect(url, outcome)
             except Failed as failed:
                 raise Failed(failed.reason, f"{came}{failed}", failed.may_retry) from failed
@@ -207,7 +209,9 @@ def _failure(error: Exception, host: Host) -> Failed:
         return Failed(Reason.NOT_FETCHED, f"no connection: {error}", may_retry=True)
     if isinstance(error, TimeoutError):
         return Failed(Reason.NOT_FETCHED, f"timed out: {error or 'total_s was over'}", may_retry=True)
-    if isinstance(error, aiohttp.InvalidURL | aiohttp.ClientResponseError | ValueError):
+    if isinstance(error, aiohttp.ClientResponseError):
+        return Failed(Reason.NOT_FETCHED, f"no HTTP: {error.message.partition(chr(10))[0]}")
+    if isinstance(error, aiohttp.InvalidURL | ValueError):
         return Failed(Reason.NOT_FETCHED, f"{type(error).__name__}: {error}")
     return Failed(Reason.NOT_FETCHED, f"broke off: {type(error).__name__}: {error}", may_retry=True)
 

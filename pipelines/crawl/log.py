@@ -11,8 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-# Magic, bytes of the row, bytes of the body, CRC-32 of both.
+# Magic, bytes of the row, bytes of the body; CRC-32 of these two numbers, the row and the body.
 _HEAD = struct.Struct("<4sIQI")
+_SIZES = struct.Struct("<IQ")
 _MAGIC = b"url1"
 _WAIT_FOR_LOCK_S = 60.0
 
@@ -58,7 +59,7 @@ class Log:
         """Add a record; it is on the disk when this returns. `row` has a `number`."""
         text = json.dumps(row).encode()
         body = body or b""
-        head = _HEAD.pack(_MAGIC, len(text), len(body), zlib.crc32(body, zlib.crc32(text)))
+        head = _HEAD.pack(_MAGIC, len(text), len(body), _checksum(text, body))
         self._file.seek(0, os.SEEK_END)
         at = self._file.tell() + len(head) + len(text)
         self._file.write(head + text)
@@ -98,16 +99,21 @@ def _lock(file: IO[bytes]) -> None:
 
 def _records(file: IO[bytes]) -> Iterator[tuple[Row, int, int]]:
     """Row, place and size of the body of each whole record, up to the first that is not whole."""
+    size = os.fstat(file.fileno()).st_size
     file.seek(0)
     while len(head := file.read(_HEAD.size)) == _HEAD.size:
         magic, text_bytes, body_bytes, checksum = _HEAD.unpack(head)
-        if magic != _MAGIC:
+        if magic != _MAGIC or text_bytes + body_bytes > size - file.tell():
             return
         text, at = file.read(text_bytes), file.tell()
         body = file.read(body_bytes)
-        if len(body) != body_bytes or zlib.crc32(body, zlib.crc32(text)) != checksum:
+        if _checksum(text, body) != checksum:
             return
         yield json.loads(text), at, body_bytes
+
+
+def _checksum(text: bytes, body: bytes) -> int:
+    return zlib.crc32(body, zlib.crc32(text, zlib.crc32(_SIZES.pack(len(text), len(body)))))
 
 
 class Tail:

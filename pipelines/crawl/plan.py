@@ -50,10 +50,19 @@ def wanted_urls(source: str, table: pa.Table, first_number: int = 0) -> list[Wan
         wanted = found.get(url)
         if wanted is None:
             wanted = found[url] = Wanted(first_number + len(found), source, url, url)
-        if all(row["person"] != listed["person"] for listed in wanted.listed):
-            key = url if not wanted.listed else f"{url} ({row['person']})"
-            wanted.listed.append({"key": key, **row})
+        _add_listed(wanted, row)
     return list(found.values())
+
+
+def _add_listed(wanted: Wanted, row: dict[str, Any]) -> None:
+    """Join a row of the list to those that name the URL already; one without a person says no more than the others."""
+    for listed in wanted.listed:
+        if row["person"] is None or listed["person"] in (None, row["person"]):
+            listed["person"] = listed["person"] or row["person"]
+            listed["licence"] = listed["licence"] or row["licence"]
+            return
+    key = wanted.url if not wanted.listed else f"{wanted.url} ({row['person']})"
+    wanted.listed.append({"key": key, **row})
 
 
 def planned(urls: Iterable[Wanted], part_urls: int, first_group: int = 0, first_part: int = 0) -> pa.Table:
