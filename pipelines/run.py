@@ -5,11 +5,13 @@ import fcntl
 import platform
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import yaml
 
 from manifests.store import Folder
@@ -17,8 +19,8 @@ from pipelines import cluster
 from pipelines.parts import start_workers
 from pipelines.progress import Reporter
 from pipelines.recipe import Recipe
-from pipelines.sources import list_parts
-from pipelines.stages import STAGE_FILE, STAGES, STARTED_FILE, Stage, fingerprints, ingest
+from pipelines.sources import Source, UrlsSource, list_parts
+from pipelines.stages import STAGE_FILE, STAGES, STARTED_FILE, Stage, fetch, fingerprints, ingest, stages_of
 from pipelines.stages.context import Context
 
 RECIPE_FILE = "recipe.yaml"
@@ -47,14 +49,18 @@ def run_recipe(
             a recipe.yaml of someone's own.
         SourceError, ClusterError, StageError: as the parts of it say.
     """
-    stages = chosen_stages(until, only)
+    stages = chosen_stages(until, only, stages_of(recipe))
     if run.address in {Folder(address).address for address in recipe.deduplicate.against}:
         raise RunError(f"{run} can't be compared with itself; name another run folder, or other runs to compare with")
+    recipe = recipe.model_copy(update={"sources": sources_within(recipe, run)})
     with _locked(run):
         if run.exists(RECIPE_FILE):
             read_description(run)  # rather than write over a recipe that someone keeps there
         prints = fingerprints(recipe)
         names = [stage.name for stage in stages]
+        for option, name in (("--redo", redo), ("--until", until)):
+            if name is not None and name not in [stage.name for stage in stages_of(recipe)]:
+                raise RunError(f"{option} {name}: no source of the recipe is of kind urls, so it has no such stage")
         if redo is not None and redo not in names:
             raise RunError(f"--redo {redo} comes after --until {until}; leave one of them out")
         again = stages[names.index(redo) :] if redo is not None else ()
@@ -65,26 +71,56 @@ def run_recipe(
             reporter.say(f"{run}: all stages up to {stages[-1].name} are done; --redo STAGE does one again")
             return
         # All that may be refused comes before anything is deleted or written.
-        fresh = left[0].name == "ingest" and (bool(again) or not ingest.is_prepared(run))
-        parts = list_parts(recipe.sources, recipe.resources.part_images) if fresh else []
+        for stage in left:
+            stage.check(recipe, run)
+        lists = _list_inputs(recipe, run, left, again, reopened=redo == "fetch" and _is_same(run, "fetch", prints))
         with cluster.session(address, recipe.resources, trains=any(stage.name == "train" for stage in left)):
             if redo is not None:
-                _clear_from(run, redo)
+                _clear_from(run, redo, prints)
             _write_recipe(recipe, run, prints if only is None else {name: prints[name] for name in only})
-            if fresh:
-                _begin(run, left[0], prints["ingest"])
-                ingest.prepare(run, parts)
-            if not context.on_cluster and left[0].name in ("ingest", "encode", "deduplicate"):
+            if not context.on_cluster and left[0].name in ("fetch", "ingest", "encode", "deduplicate"):
                 start_workers(recipe.resources.workers or cluster.cores())
             for stage in left:
+                if stage.name in lists:
+                    _begin(run, stage, prints[stage.name])
+                    lists[stage.name]()
                 _do(stage, context, prints[stage.name])
 
 
-def chosen_stages(until: str | None = None, only: Sequence[str] | None = None) -> tuple[Stage, ...]:
+def sources_within(recipe: Recipe, run: Folder) -> tuple[Source, ...]:
+    """The recipe's sources; those that read what the run fetched know where it lies."""
+    return tuple(source.within(run) if isinstance(source, UrlsSource) else source for source in recipe.sources)
+
+
+def _list_inputs(
+    recipe: Recipe, run: Folder, left: Sequence[Stage], again: Sequence[Stage], reopened: bool
+) -> dict[str, Callable[[], None]]:
+    """What the stages that read the sources have to freeze before they begin; the sources are looked at now.
+
+    Only what the stage fetch brings is listed when it is there.
+
+    Raises:
+        SourceError: a source can't be used.
+    """
+    names, part_images = {stage.name for stage in left}, recipe.resources.part_images
+    anew = {stage.name for stage in again}
+    freeze: dict[str, Callable[[], None]] = {}
+    if "fetch" in names and not reopened and ("fetch" in anew or not fetch.is_prepared(run)):
+        freeze["fetch"] = partial(fetch.prepare, run, fetch.list_urls(recipe))
+    if "ingest" in names and ("ingest" in anew or not ingest.is_prepared(run)):
+        fetched = fetch.url_sources(recipe) if "fetch" in names else ()
+        parts = list_parts([source for source in recipe.sources if source not in fetched], part_images)
+        freeze["ingest"] = lambda: ingest.prepare(run, parts + list_parts(fetched, part_images, len(parts)))
+    return freeze
+
+
+def chosen_stages(
+    until: str | None = None, only: Sequence[str] | None = None, among: tuple[Stage, ...] = STAGES
+) -> tuple[Stage, ...]:
     """The stages up to one, of those that are wanted at all."""
     names = [stage.name for stage in STAGES]
-    first = STAGES if until is None else STAGES[: names.index(until) + 1]
-    return tuple(stage for stage in first if only is None or stage.name in only)
+    last = len(names) if until is None else names.index(until)
+    return tuple(stage for stage in among if names.index(stage.name) <= last and (only is None or stage.name in only))
 
 
 def is_done(run: Folder, stage: Stage) -> bool:
@@ -173,8 +209,18 @@ def _flat(values: Any, above: str = "") -> dict[str, Any]:
     return {above.removesuffix("."): values}
 
 
-def _clear_from(run: Folder, redo: str) -> None:
-    """Delete what a stage and all after it wrote."""
+def _is_same(run: Folder, stage_name: str, prints: dict[str, str]) -> bool:
+    """Whether a stage was begun with the settings that it has now."""
+    (folder,) = (run.child(stage.folder) for stage in STAGES if stage.name == stage_name)
+    return folder.exists(STARTED_FILE) and folder.read_json(STARTED_FILE)["fingerprint"] == prints[stage_name]
+
+
+def _clear_from(run: Folder, redo: str, prints: dict[str, str]) -> None:
+    """Delete what a stage and all after it wrote.
+
+    What was fetched with the same settings stays but for what may end better another time: nobody's server should
+    have to hand out again what is here.
+    """
     place = [stage.name for stage in STAGES].index(redo)
     # From the last to the first, so that a stage is never finished while one before it is not; and the fingerprint of
     # each after all else, so that what a kill leaves here can't be taken for work of another recipe.
@@ -183,7 +229,10 @@ def _clear_from(run: Folder, redo: str) -> None:
             run.delete(name)
         folder = run.child(stage.folder)
         folder.delete(STAGE_FILE)
-        folder.delete_all(last=STARTED_FILE)
+        if stage.name == "fetch" and "fetch" in prints and _is_same(run, "fetch", prints):
+            fetch.reopen(run)
+        else:
+            folder.delete_all(last=STARTED_FILE)
 
 
 def _write_recipe(recipe: Recipe, run: Folder, prints: dict[str, str]) -> None:
@@ -233,19 +282,26 @@ def _locked(run: Folder) -> Iterator[None]:
 
 def planned_work(recipe: Recipe, run: Folder, stages: tuple[Stage, ...], reporter: Reporter) -> list[tuple[str, str]]:
     """(stage, what it would do) of every stage, without doing any of it."""
+    recipe = recipe.model_copy(update={"sources": sources_within(recipe, run)})
     context = Context(run, recipe, reporter, on_cluster=False)
+    fetches = any(stage.name == "fetch" and not is_done(run, stage) for stage in stages)
     planned = []
     for stage in stages:
         if is_done(run, stage):
             planned.append((stage.name, "done"))
             continue
-        if run.child("samples").exists("parts.parquet"):
+        if stage.name == "fetch" and not fetch.is_prepared(run):
+            urls = fetch.list_urls(recipe)
+            planned.append((stage.name, f"{len(urls):,} URLs in {pc.max(urls['part']).as_py() + 1:,} parts to do"))
+        elif stage.name == "fetch" or ingest.is_prepared(run):
             finished, total = stage.progress(context)
             planned.append((stage.name, f"{total - finished:,} of {total:,} to do" if total else "all to do"))
         elif stage.name in ("ingest", "encode"):
-            listed = list_parts(recipe.sources, recipe.resources.part_images)
-            records = sum(part.range.records for part in listed)
-            planned.append((stage.name, f"{len(listed):,} parts of {records:,} records to do"))
+            listed = [source for source in recipe.sources if not (fetches and isinstance(source, UrlsSource))]
+            parts = list_parts(listed, recipe.resources.part_images)
+            records = sum(part.range.records for part in parts)
+            more = " and what is fetched" if fetches else ""
+            planned.append((stage.name, f"{len(parts):,} parts of {records:,} records{more} to do"))
         else:
             planned.append((stage.name, "all to do"))
     return planned

@@ -139,8 +139,11 @@ def test_no_command_shows_the_help(dcgan: Dcgan) -> None:
             "resources.workers: .* greater than or equal to 1 \\(got 0\\)",
         ),
         ("run demo --run RUN --set seed", "--set seed: expected key=value, such as ingest.image_px=32"),
-        ("run demo --run RUN --until trian", "no stage 'trian'; stages are ingest, encode, deduplicate, shard, train"),
-        ("run demo --run RUN --redo tran", "no stage 'tran'; stages are ingest, encode"),
+        (
+            "run demo --run RUN --until trian",
+            "no stage 'trian'; stages are fetch, ingest, encode, deduplicate, shard",
+        ),
+        ("run demo --run RUN --redo tran", "no stage 'tran'; stages are fetch, ingest, encode"),
         ("run demo", "Missing option '--run'"),
         (
             "run folder --run RUN --set sources.0.path=RUN/absent",
@@ -250,7 +253,8 @@ def test_a_dry_run_of_a_new_recipe_says_all_and_does_nothing(tmp_path: Path, pho
     assert everything(tmp_path) == before
     assert f"path: {photos}" in ended.out
     assert "ingest 4 parts of 11 records to do" in ended.out
-    for stage in STAGES[2:]:
+    assert "fetch" not in ended.out.split()
+    for stage in STAGES[3:]:
         assert f"{stage.name} all to do" in ended.out
 
 

@@ -20,8 +20,10 @@ from pipelines.run import RunError, changed_settings, check_unchanged
 from pipelines.sources import PARTS, Source, SourceError
 from pipelines.sources.drawn import DrawnSource
 from pipelines.sources.folder import FolderSource
-from pipelines.stages import STAGES, STARTED_FILE, fingerprints
+from pipelines.stages import STAGES as ALL_STAGES
+from pipelines.stages import STARTED_FILE, fingerprints
 
+STAGES = tuple(stage for stage in ALL_STAGES if stage.name != "fetch")  # of a recipe that lists no URLs
 NAMES = [stage.name for stage in STAGES]
 BASE: dict[str, Any] = {"name": "rooms", "sources": [{"kind": "drawn", "name": "a", "images": 10}]}
 
@@ -107,7 +109,7 @@ resources: {workers: 0, gpu: maybe}
         "sources.0.path": "Field required",
         "sources.0.pth": "no such setting; did you mean path?",
         "sources.1.kind": "no such kind (got 'lsnu'); did you mean lsun?",
-        "sources.2.kind": "Field required; valid here: lsun, folder, tar, tars, warc, parquet, drawn",
+        "sources.2.kind": "Field required; valid here: lsun, folder, tar, tars, warc, parquet, urls, drawn",
         "sources.3": "Input should be a valid dictionary or object to extract fields from (got 5)",
         "sources.4.name": "String should match pattern '^[A-Za-z0-9_-]{1,64}$' (got 'd d')",
         "sources.4.path": "Input should be a valid string (got 7)",
@@ -130,9 +132,8 @@ def test_a_name_like_no_other_gets_the_list(file: Path) -> None:
         "sources.0.xyzzy: no such setting; valid here: image_format, images, kind, name, planted_share, seed, size_px"
     )
     (fault,) = faults(file, "sources.0.kind=xyzzy")
-    assert (
-        fault == "sources.0.kind: no such kind (got 'xyzzy'); valid here: lsun, folder, tar, tars, warc, parquet, drawn"
-    )
+    kinds = "lsun, folder, tar, tars, warc, parquet, urls, drawn"
+    assert fault == f"sources.0.kind: no such kind (got 'xyzzy'); valid here: {kinds}"
 
 
 @pytest.mark.parametrize(

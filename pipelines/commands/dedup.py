@@ -229,7 +229,9 @@ def figures(run: Folder) -> Table:
 
 def speed(run: Folder) -> tuple[float, float] | None:
     """Images a second of the data stages, with and without fitting; None where they were not done in one go."""
-    stages = [run.child(stage.folder).read_json(STAGE_FILE) for stage in chosen_stages(until="deduplicate")]
+    stages = [
+        run.child(stage.folder).read_json(STAGE_FILE) for stage in chosen_stages(until="deduplicate", only=STAGES)
+    ]
     if any(stage["resumed"] for stage in stages):
         return None
     images, seconds = stages[0]["counts"]["read"], sum(stage["seconds"] for stage in stages)

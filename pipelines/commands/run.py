@@ -13,8 +13,8 @@ from manifests.store import Folder
 from pipelines.commands.summary import run_summary
 from pipelines.progress import Reporter
 from pipelines.recipe import load_recipe
-from pipelines.run import check_unchanged, planned_work, run_recipe
-from pipelines.stages import STAGES, fingerprints
+from pipelines.run import check_unchanged, chosen_stages, planned_work, run_recipe
+from pipelines.stages import STAGES, fingerprints, stages_of
 
 STAGE_NAMES = [stage.name for stage in STAGES]
 
@@ -56,13 +56,14 @@ def run(
     """Do all stages of a recipe, from its sources to the audit page.
 
     A stage that is done is skipped; a run that was cut off goes on where it was when the same command is given again.
-    Stages: ingest, encode, deduplicate, shard, train, evaluate, report.
+    Stages: fetch, ingest, encode, deduplicate, shard, train, evaluate, report.
+    fetch is there only where a source lists URLs; with --redo it fetches only what may end better another time.
     """
     console = Console(markup=False)
     loaded = load_recipe(recipe, changes or [])
     folder = Folder(run)
     if dry_run:
-        chosen = STAGES if until is None else STAGES[: STAGE_NAMES.index(until) + 1]
+        chosen = chosen_stages(until, among=stages_of(loaded))
         if redo is None:
             check_unchanged(loaded, folder, fingerprints(loaded), chosen)
         text = yaml.safe_dump(loaded.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -17,12 +17,13 @@ from pipelines.sources.parquet import ParquetSource
 from pipelines.sources.record import PartRange, Record, SourceError
 from pipelines.sources.tar import TarSource
 from pipelines.sources.tars import TarsSource
+from pipelines.sources.urls import UrlsSource
 from pipelines.sources.warc import WarcSource
 
-__all__ = ["PARTS", "Part", "PartRange", "Record", "Source", "SourceError", "list_parts", "read_part"]
+__all__ = ["PARTS", "Part", "PartRange", "Record", "Source", "SourceError", "UrlsSource", "list_parts", "read_part"]
 
 Source = Annotated[
-    LsunSource | FolderSource | TarSource | TarsSource | WarcSource | ParquetSource | DrawnSource,
+    LsunSource | FolderSource | TarSource | TarsSource | WarcSource | ParquetSource | UrlsSource | DrawnSource,
     Field(discriminator="kind"),
 ]
 
@@ -65,8 +66,8 @@ class Part:
         )
 
 
-def list_parts(sources: Sequence[Source], part_images: int) -> list[Part]:
-    """All parts of all sources, numbered in order.
+def list_parts(sources: Sequence[Source], part_images: int, first: int = 0) -> list[Part]:
+    """All parts of all sources, numbered in order from `first` on.
 
     Raises:
         SourceError: a source is not there, is damaged or holds nothing.
@@ -74,7 +75,7 @@ def list_parts(sources: Sequence[Source], part_images: int) -> list[Part]:
     parts: list[Part] = []
     for source in sources:
         for part_range in source.ranges(part_images):
-            parts.append(Part(len(parts), source.name, part_range))
+            parts.append(Part(first + len(parts), source.name, part_range))
     return parts
 
 

@@ -5,13 +5,22 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from manifests.store import Folder
 from pipelines.recipe import Recipe, fingerprint
-from pipelines.stages import deduplicate, encode, evaluate, ingest, report, shard, train
+from pipelines.stages import deduplicate, encode, evaluate, fetch, ingest, report, shard, train
 from pipelines.stages.context import Context, Counts
 from pipelines.stages.earlier import earlier_runs, encoder_sha256, identity
 
 STAGE_FILE = "stage.json"
 STARTED_FILE = "started.json"
+
+
+def _always(recipe: Recipe) -> bool:
+    return True
+
+
+def _nothing_to_check(recipe: Recipe, run: Folder) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,8 @@ class Stage:
     settings: Callable[[Recipe], Any]
     images: str | None = None  # which of its counts tells how many images went through it
     outside: tuple[str, ...] = ()  # files that it writes at the top of the run
+    wanted: Callable[[Recipe], bool] = _always  # whether a recipe has it at all
+    check: Callable[[Recipe, Folder], None] = _nothing_to_check  # raises, before any work, what would stop it later
 
     @property
     def folder(self) -> str:
@@ -44,10 +55,19 @@ _ONLY_HOW_IT_WORKS = {"log_every_updates", "keep_checkpoints", "threads", "decod
 
 STAGES = (
     Stage(
+        "fetch",
+        fetch,
+        lambda r: [[_identity(s) for s in fetch.url_sources(r)]],
+        images="URLs",
+        wanted=fetch.is_wanted,
+        check=lambda r, run: fetch.check_ready(run),
+    ),
+    Stage(
         "ingest",
         ingest,
         lambda r: [[_identity(s) for s in r.sources], r.seed, ingest.identity(r.ingest)],
         images="read",
+        check=lambda r, run: ingest.check_ready(r.ingest),
     ),
     Stage("encode", encode, lambda r: [r.encode, *map(encoder_sha256, earlier_runs(r))], images="codes"),
     Stage(
@@ -72,11 +92,16 @@ def _identity(source: Any) -> dict[str, Any]:
     return described
 
 
+def stages_of(recipe: Recipe) -> tuple[Stage, ...]:
+    """The stages that a recipe has."""
+    return tuple(stage for stage in STAGES if stage.wanted(recipe))
+
+
 def fingerprints(recipe: Recipe) -> dict[str, str]:
     """Each stage's fingerprint: of its settings and of the stage before it."""
     found: dict[str, str] = {}
     before = ""
-    for stage in STAGES:
+    for stage in stages_of(recipe):
         settings = stage.settings(recipe)
         plain = [s.model_dump(mode="json") if hasattr(s, "model_dump") else s for s in _listed(settings)]
         before = fingerprint(stage.name, plain, before)

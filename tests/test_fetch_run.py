@@ -1,0 +1,380 @@
+"""The stage fetch in whole runs, on a real embedded Ray, against a real server on loopback."""
+
+import csv
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from crawl_server import CrawlServer, crawl_server, picture
+from rich.console import Console
+from typer.testing import CliRunner
+
+from manifests.schema import Reason, Status, record_id
+from manifests.store import Folder
+from pipelines.__main__ import app
+from pipelines.crawl.log import Log
+from pipelines.crawl.parts import log_path
+from pipelines.crawl.plan import read_group, read_groups, wanted_urls
+from pipelines.progress import Reporter
+from pipelines.recipe import Recipe
+from pipelines.run import RunError, _clear_from, run_recipe
+from pipelines.sources import SourceError
+from pipelines.sources.urls import UrlsSource
+from pipelines.stages import STAGE_FILE, fingerprints
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+
+ROOT = Path(__file__).parents[1]
+HOSTS = [f"127.0.0.{number}" for number in range(1, 42)]
+ALLOWED = HOSTS[1:]
+
+# Every process imports this before anything else: what is no loopback or own address is not connected to, and of what
+# we ask for it is noted. (Ray itself asks for a cloud's metadata as it starts.)
+GUARD = f"""
+import os, socket, sys, traceback
+sys.path.insert(0, {str(ROOT / "tests")!r})
+from crawl_server import is_outside
+_connect = socket.socket.connect
+def connect(self, address):
+    if self.type == socket.SOCK_STREAM and is_outside(address):
+        if any("/pipelines/" in frame.filename for frame in traceback.extract_stack()):
+            with open(os.environ["CRAWL_GUARD"], "a") as file:
+                file.write(f"{{address}}\\n")
+        raise PermissionError(f"the test keeps {{address}} from being connected to")
+    return _connect(self, address)
+socket.socket.connect = connect
+"""
+
+
+@pytest.fixture
+def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(GUARD)
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    monkeypatch.setenv("CRAWL_GUARD", str(tmp_path / "reached"))
+    yield
+    assert not (tmp_path / "reached").exists(), (tmp_path / "reached").read_text()
+
+
+def recipe_of(listed: Path, **fetch: Any) -> Recipe:
+    quick = {
+        "user_agent": "testbot/1.0 (+mailto:nobody@example.com)",
+        "per_host_delay_s": 0,
+        "idle_s": 1.5,
+        "total_s": 2.5,
+        "backoff_s": 0.05,
+        "largest_bytes": 200_000,
+        "allow_hosts": ALLOWED,
+    }
+    return Recipe.model_validate(
+        {
+            "name": "crawl",
+            "sources": [{"name": "web", "kind": "urls", "list": str(listed), "fetch": quick | fetch}],
+            "ingest": {"plant_sources": 0, "filters": {"smallest_side_px": 16}},
+            "resources": {"part_images": 150, "workers": 2, "object_store_gb": 0.2},
+        }
+    )
+
+
+def write_list(path: Path, urls: list[str]) -> Path:
+    path.write_text("url\n" + "".join(f'"{url}"\n' for url in urls))
+    return path
+
+
+def finish(recipe: Recipe, run: Path, **options: Any) -> Folder:
+    with Reporter(Console(quiet=True)) as reporter:
+        run_recipe(recipe, Folder(run), reporter, **options)
+    return Folder(run)
+
+
+def fetched(run: Folder) -> dict[str, dict[str, Any]]:
+    """The row of every URL that says how it ended."""
+    found: dict[str, dict[str, Any]] = {}
+    for table in run.child("fetched").read_tables("part-"):
+        for row in table.to_pylist():
+            if row["moved_to"] is None:
+                assert row["url"] not in found
+                found[row["url"]] = row
+    return found
+
+
+def records(run: Folder) -> dict[str, dict[str, Any]]:
+    return {row["source_key"]: row for table in run.child("samples").read_tables("part-") for row in table.to_pylist()}
+
+
+KINDS: dict[str, tuple[str | None, bool]] = {
+    # What becomes of a path: the reason, and whether another time may be better.
+    "good": (None, False),
+    "packed": (None, False),
+    "noai-other": (None, False),
+    "stumble": (None, False),
+    "slow-down": (None, False),
+    "missing": (Reason.NOT_FETCHED, False),
+    "broken": (Reason.NOT_FETCHED, True),
+    "reset": (Reason.NOT_FETCHED, True),
+    "short": (Reason.NOT_FETCHED, True),
+    "drip": (Reason.NOT_FETCHED, True),
+    "no-http": (Reason.NOT_FETCHED, False),
+    "endless": (Reason.TOO_MANY_BYTES, False),
+    "bomb": (Reason.TOO_MANY_BYTES, False),
+    "html": (Reason.NOT_AN_IMAGE, False),
+    "empty": (Reason.EMPTY, False),
+    "loop": (Reason.NOT_FETCHED, False),
+    "noai": (Reason.OPTED_OUT, False),
+    "tdm": (Reason.OPTED_OUT, False),
+    "forbidden": (Reason.OPTED_OUT, False),
+    "reserved": (Reason.OPTED_OUT, False),
+}
+
+
+def crawl_list(server: CrawlServer, count: int) -> dict[str, tuple[str | None, bool]]:
+    """URL -> what is expected of it; most are good, on 40 hosts of very different sizes."""
+    expected: dict[str, tuple[str | None, bool]] = {}
+    faults = [kind for kind in KINDS if kind != "good"]
+    for number in range(count):
+        # A fifth of all lies on one host; of the others each has as many as its number says.
+        host = ALLOWED[0] if number % 5 == 0 else ALLOWED[1 + int((number * 37 % 780 * 2 + 0.25) ** 0.5) % 39]
+        fault = number % 4 == 1
+        kind = faults[number // 4 % len(faults)] if fault else "good"
+        path = f"/{kind}/{number}.jpg"
+        if number % 50 == 3:
+            path = f"/to/127.0.0.1/good/{number}.jpg"
+        elif number % 50 == 13:
+            path = f"/to/169.254.169.254/latest/{number}"
+        elif number % 50 == 23:
+            path = f"/to/{ALLOWED[-1 - number % 7]}/good/{number}.jpg"
+        expected[server.url(path, host)] = KINDS[kind]
+        if path.startswith("/to/1"):
+            refused = "/to/127.0.0.1/" in path or "169.254" in path
+            expected[server.url(path, host)] = (Reason.REFUSED_ADDRESS if refused else None, False)
+    for number in range(10):
+        expected[f"http://127.0.0.{200 + number}:1/{number}.jpg"] = (Reason.REFUSED_ADDRESS, False)
+        expected[f"http://127.0.0.2:{server.port + 1 if server.port < 65000 else 1024}/{number}.jpg"] = (
+            Reason.NOT_FETCHED,
+            True,
+        )
+    return expected
+
+
+def start(recipe: Path, run: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "pipelines", "run", str(recipe), "--run", str(run), *options]
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def ended_so_far(run: Folder) -> dict[str, bool]:
+    """URL -> whether it is to be tried again, of all that is on the disk now: in logs and in sealed parts."""
+    folder = run.child("fetched")
+    urls = {row["number"]: row["url"] for g in read_groups(folder) for row in read_group(folder, g.plan, g.place)}
+    found: dict[str, bool] = {}
+    for group in read_groups(folder):
+        for part in group.parts:
+            if log_path(folder, part).exists():
+                with Log(log_path(folder, part)) as log:
+                    found |= {urls[number]: row["may_retry"] for number, row in log.rows.items()}
+            elif folder.exists(f"part-{part:05d}.parquet"):
+                table = folder.read_table(f"part-{part:05d}.parquet", ["url", "may_retry"])
+                found |= dict(zip(table["url"].to_pylist(), table["may_retry"].to_pylist(), strict=True))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("guarded")
+def test_two_thousand_urls_with_all_faults_killed_and_taken_up_again(tmp_path: Path) -> None:
+    with crawl_server(HOSTS) as server:
+        expected = crawl_list(server, 2000)
+        recipe = recipe_of(write_list(tmp_path / "list.csv", list(expected)))
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+        run = Folder(tmp_path / "run")
+        asked_before: list[int] = []
+        done_before: list[dict[str, bool]] = []
+        for wanted in (150, 700, 1300):
+            process = start(tmp_path / "recipe.yaml", tmp_path / "run", "--until", "fetch")
+            while len(server.asked) - (asked_before[-1] if asked_before else 0) < 200 or len(server.asked) < wanted:
+                assert process.poll() is None, process.communicate()[0]
+                time.sleep(0.01)
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            time.sleep(3)  # its workers die with it
+            asked_before.append(len(server.asked))
+            done_before.append(ended_so_far(run))
+            assert not run.child("fetched").exists(STAGE_FILE)
+        process = start(tmp_path / "recipe.yaml", tmp_path / "run", "--until", "ingest")
+        said, _ = process.communicate(timeout=280)
+        assert process.returncode == 0, said
+
+    rows = fetched(run)
+    assert rows.keys() == expected.keys()
+    assert {url: (row["reason"], row["may_retry"]) for url, row in rows.items()} == expected
+    for url, row in rows.items():
+        if row["reason"] is None and "/to/" not in url:
+            image = picture("/" + url.split("/", 3)[3])
+            assert (row["image"], row["sha256"], row["size_bytes"]) == (
+                image,
+                hashlib.sha256(image).hexdigest(),
+                len(image),
+            )
+        assert row["fetched_at"].endswith("Z")
+        assert row["image"] is None or row["reason"] is None
+
+    # What had ended well before a kill was never asked for again; it had, in each of three kills, in some parts.
+    assert all(sum(not retry for retry in done.values()) > 100 for done in done_before)
+    for done, first in zip(done_before, asked_before, strict=True):
+        after = {server.url(asked.path, asked.host) for asked in server.asked[first:]}
+        assert not after & {url for url, retry in done.items() if not retry}
+    # What was refused was never connected to, and no host was asked more widely than it may be.
+    assert server.connections["127.0.0.1"] == 0
+    assert set(server.most_at_once) == set(ALLOWED)
+    assert max(server.most_at_once.values()) == 2
+    # No image of a part was asked for that robots.txt or tdmrep.json keep back.
+    assert not [path for path in server.paths() if path.startswith(("/forbidden/", "/reserved/"))]
+
+    # The ledger has a row for each, with its reason; all images are read.
+    ledger = records(run)
+    assert ledger.keys() == expected.keys()
+    assert {url: row["reason"] for url, row in ledger.items()} == {url: reason for url, (reason, _) in expected.items()}
+    assert {row["url"] for row in ledger.values()} == expected.keys()
+    counts = run.child("fetched").read_json(STAGE_FILE)["counts"]
+    kinds = Counter(reason for reason, _ in expected.values())
+    assert (counts["URLs"], counts["images"], counts["opted out"], counts["refused"]) == (
+        len(expected),
+        kinds[None],
+        kinds[Reason.OPTED_OUT],
+        kinds[Reason.REFUSED_ADDRESS],
+    )
+    assert counts["of them to try again"] == sum(retry for _, retry in expected.values())
+    assert not [name for name in os.listdir(run.child("fetched").path()) if name.startswith("log-")]
+
+
+@pytest.mark.usefixtures("guarded")
+def test_a_crawl_is_ingested_with_people_and_licences_and_done_again_only_where_it_may_end_better(
+    tmp_path: Path,
+) -> None:
+    listed = tmp_path / "list.csv"
+    with crawl_server(HOSTS[:4]) as server:
+        good, missing, broken, moved = (
+            server.url(path) for path in ("/good/1.png", "/missing/1.png", "/broken/1.png", "/to/127.0.0.3/good/3.png")
+        )
+        with listed.open("w") as file:
+            write = csv.writer(file)
+            write.writerow(["person", "url", "licence", "rank"])
+            write.writerows([["Ada", good, "CC0", 1], ["", missing, "", 2], ["Bo, B", good + "#x", "", 3]])
+            write.writerows([["Ada", good, "", 4], ["Cy", broken, "", 5], ["Di", moved, "CC BY 4.0", 6]])
+        recipe = recipe_of(listed, retries=0)
+        run = finish(recipe, tmp_path / "run", until="ingest")
+        assert fetched(run).keys() == {good, missing, broken, moved}
+        assert server.paths().count("/good/1.png") == 1
+        ledger = records(run)
+        assert {key: (row["person"], row["url"], row["licence"], row["reason"]) for key, row in ledger.items()} == {
+            good: ("Ada", good, "CC0", None),
+            f"{good} (Bo, B)": ("Bo, B", good + "#x", None, None),
+            missing: (None, missing, None, Reason.NOT_FETCHED),
+            broken: ("Cy", broken, None, Reason.NOT_FETCHED),
+            moved: ("Di", moved, "CC BY 4.0", None),
+        }
+        assert ledger[good]["sha256"] == hashlib.sha256(picture("/good/1.png")).hexdigest()
+        assert ledger[good]["record_id"] == record_id("web", good)
+        assert ledger[missing]["detail"] == "404 Said so"
+        assert ledger[missing]["status"] == Status.FAILED
+        assert json.loads(ledger[moved]["facts"]) == {
+            "final_url": server.url("/good/3.png", "127.0.0.3"),
+            "status": 200,
+        }
+
+        # Nothing is to do; then only what may end better is done again, and this time it does.
+        asked = len(server.asked)
+        finish(recipe, tmp_path / "run", until="ingest")
+        assert len(server.asked) == asked
+        server.files["/broken/1.png"] = picture("/good/9.png")
+        finish(recipe, tmp_path / "run", until="ingest", redo="fetch")
+        assert [path for path in server.paths()[asked:] if not path.startswith(("/robots", "/.well"))] == [
+            "/broken/1.png"
+        ]
+        again = records(run)
+        assert again[broken]["sha256"] == hashlib.sha256(picture("/good/9.png")).hexdigest()
+        assert {key: row for key, row in again.items() if key != broken} == {
+            key: row for key, row in ledger.items() if key != broken
+        }
+        status = CliRunner().invoke(app, ["status", run.path()], env={"COLUMNS": "200"})
+        assert status.exit_code == 0
+        assert "fetch" in status.stdout
+        assert "4 URLs" in status.stdout
+
+        # Other settings: all of it again.
+        changed = recipe_of(listed, retries=1)
+        with pytest.raises(RunError, match=r"sources\.0\.fetch\.retries: 0 -> 1[\s\S]*--redo fetch"):
+            finish(changed, tmp_path / "run", until="ingest")
+        _clear_from(run, "fetch", fingerprints(changed))
+        assert not run.child("fetched").exists()
+        assert not run.child("samples").exists()
+
+
+def test_what_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for text, why in (
+        ("person\nAda\n", "has no column url, only person"),
+        ("url\n", "lists no URLs"),
+        ("url,person\nhttp://a.test/1,\n ,Ada\n", "row 2 of .* has no URL"),
+    ):
+        (tmp_path / "list.csv").write_text(text)
+        with pytest.raises(SourceError, match=why):
+            finish(recipe_of(tmp_path / "list.csv"), tmp_path / "run")
+    with pytest.raises(SourceError, match=r"absent.csv can't be read .* set sources.N.list to a CSV"):
+        finish(recipe_of(tmp_path / "absent.csv"), tmp_path / "run")
+    listed = write_list(tmp_path / "list.csv", ["http://a.test/1"])
+    monkeypatch.setattr(Folder, "is_local", property(lambda self: False))
+    with pytest.raises(SourceError, match="is not local: what is fetched is appended to files"):
+        finish(recipe_of(listed), tmp_path / "run")
+    monkeypatch.undo()
+    folder = Recipe.model_validate({"name": "r", "sources": [{"name": "d", "kind": "drawn", "images": 1}]})
+    for options in ({"redo": "fetch"}, {"until": "fetch"}):
+        with pytest.raises(RunError, match=r"fetch: no source of the recipe is of kind urls"):
+            finish(folder, tmp_path / "run", **options)
+    # Another source that can't be used stops the run before anything is fetched.
+    both = recipe_of(listed).model_dump(mode="json")
+    both["sources"].append({"name": "gone", "kind": "folder", "path": str(tmp_path / "gone")})
+    with pytest.raises(SourceError, match="gone can't be listed"):
+        finish(Recipe.model_validate(both), tmp_path / "run")
+    assert not (tmp_path / "run" / "fetched").exists()
+
+
+def test_a_recipe_without_urls_knows_nothing_of_the_stage(tmp_path: Path) -> None:
+    plain = Recipe.model_validate({"name": "r", "sources": [{"name": "d", "kind": "drawn", "images": 1}]})
+    assert next(iter(fingerprints(plain))) == "ingest"
+    listed = write_list(tmp_path / "list.csv", ["http://a.test/1", "http://b.test/1"])
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe_of(listed).model_dump(mode="json")))
+    assert list(fingerprints(recipe_of(listed)))[:2] == ["fetch", "ingest"]
+    shown = CliRunner().invoke(
+        app, ["run", str(tmp_path / "recipe.yaml"), "--run", str(tmp_path / "run"), "--dry-run"], env={"COLUMNS": "200"}
+    )
+    assert shown.exit_code == 0
+    words = " ".join(shown.stdout.replace("│", " ").split())
+    assert "fetch 2 URLs in 1 parts to do" in words
+    assert "ingest 0 parts of 0 records and what is fetched to do" in words
+    assert not (tmp_path / "run").exists()
+
+
+def test_lists_in_parquet_and_spellings_of_one_url(tmp_path: Path) -> None:
+    urls = ["http://A.test/1", "http://a.test:80/1#x", "http://a.test/2"]
+    table = pa.table({"url": urls, "person": ["Ada", None, "7"], "size": [1, 2, 3]})
+    pq.write_table(table, tmp_path / "list.parquet")
+    source = UrlsSource.model_validate(recipe_of(tmp_path / "list.parquet").sources[0].model_dump())
+    assert source.table().to_pylist() == [
+        {"url": "http://A.test/1", "person": "Ada", "licence": None},
+        {"url": "http://a.test:80/1#x", "person": None, "licence": None},
+        {"url": "http://a.test/2", "person": "7", "licence": None},
+    ]
+    one, two = wanted_urls("web", source.table())
+    assert one.listed == [{"key": "http://a.test/1", "url": "http://A.test/1", "person": "Ada", "licence": None}]
+    assert [(wanted.number, wanted.url) for wanted in (one, two)] == [(0, "http://a.test/1"), (1, "http://a.test/2")]
