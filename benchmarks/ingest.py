@@ -64,7 +64,7 @@ def measure_ingest(recipe: Recipe, run: Folder) -> tuple[float, float]:
         start_workers(recipe.resources.workers or cluster.cores())
         startup_s = time.perf_counter() - began
         context = Context(run, recipe, reporter, on_cluster=False)
-        ingest.prepare(run, list_parts(recipe.sources, recipe.resources.part_images))
+        ingest.prepare(run, recipe, list_parts(recipe.sources, recipe.resources.part_images))
         began = time.perf_counter()
         ingest.run(context)
         return time.perf_counter() - began, startup_s

@@ -32,6 +32,10 @@ DENIED = pa.schema(
 """One row for every image and every face that was taken down."""
 
 Hashes = npt.NDArray[np.uint64]
+# Pictures with less to see hash alike, whatever they show; deviation of the luma, 0..255.
+_FLAT_DEVIATION = 4.0
+_KEY = "denied:"
+_ID_DIGITS = 64
 
 
 @dataclass(frozen=True)
@@ -66,9 +70,10 @@ class DenyList:
         return self._strings("person_sha256")
 
     @cached_property
-    def views(self) -> Hashes:
-        """uint64[K], distinct: what a copy of a denied picture may hash like."""
-        return np.unique(np.array(self.table["phashes"].combine_chunks().flatten().to_numpy(), np.uint64))
+    def hashes(self) -> Hashes:
+        """uint64[K, 2 V]: of each denied picture that is not flat, those of its views."""
+        found = [hashes for hashes in self.table["phashes"].to_pylist() if hashes]
+        return np.array(found, np.uint64).reshape(-1, 2 * len(VIEWS))
 
     def __len__(self) -> int:
         return len(self.table)
@@ -84,6 +89,13 @@ class DenyList:
             or (url is not None and self.urls and url_sha256(url) in self.urls)
             or (person is not None and self.persons and person_sha256(person) in self.persons)
         )
+
+
+NOTHING_DENIED = DenyList(DENIED.empty_table())
+
+
+class DenyListError(ValueError):
+    """A deny list that can't be read: it stops the run before any work begins."""
 
 
 def url_sha256(url: str) -> str:
@@ -110,7 +122,7 @@ def read_denied(folders: Iterable[Folder], names: Iterable[str] = ()) -> DenyLis
     """The deny lists of these run folders, and those of these paths, as one; empty where there is none.
 
     Raises:
-        ValueError: a path of `names` holds none.
+        DenyListError: a path of `names` holds none.
     """
     tables = [DENIED.empty_table()]
     tables += [folder.read_table(DENIED_FILE) for folder in folders if folder.exists(DENIED_FILE)]
@@ -123,7 +135,7 @@ def read_denied(folders: Iterable[Folder], names: Iterable[str] = ()) -> DenyLis
                 f"deny list {name} can't be read ({error}); name a file that dcgan forget wrote"
             ) from error
         if not set(DENIED.names) <= set(tables[-1].column_names):
-            raise ValueError(f"{name} is no deny list: it has no {', '.join(DENIED.names)}; name a denied.parquet")
+            raise DenyListError(f"{name} is no deny list: it has no {', '.join(DENIED.names)}; name a denied.parquet")
     return DenyList(pa.concat_tables([table.select(DENIED.names).cast(DENIED) for table in tables]))
 
 
@@ -140,6 +152,22 @@ def add_denied(run: Folder, rows: list[dict[str, Any]]) -> DenyList:
     return DenyList(table)
 
 
+def is_flat(thumb: npt.NDArray[np.uint8]) -> bool:
+    """Whether a thumb, uint8[32, 32, 3], shows too little for its hash to mean anything."""
+    return float(luma(thumb).std()) < _FLAT_DEVIATION
+
+
+def denied_key(record_id: str) -> str:
+    """The source key that stands for a denied record's, which may have told whom it shows."""
+    return _KEY + record_id
+
+
+def denied_id(key: str) -> str | None:
+    """The id of the record that a key of `denied_key` stands for; None for any other key."""
+    found = key.removeprefix(_KEY)
+    return found if key.startswith(_KEY) and len(found) == _ID_DIGITS else None
+
+
 def emptied(row: dict[str, Any]) -> dict[str, Any]:
     """What stays of a denied record's row: its id, so that counts reconcile, and nothing that tells what it was."""
     kept = {name: row.get(name) for name in ("record_id", "source", "parent_id")}
@@ -147,7 +175,7 @@ def emptied(row: dict[str, Any]) -> dict[str, Any]:
     return {
         **bare,
         **kept,
-        "source_key": f"denied:{row['record_id'][:16]}",
+        "source_key": denied_key(row.get("parent_id") or row["record_id"]),
         "status": Status.DROPPED.value,
         "reason": Reason.DENIED.value,
     }

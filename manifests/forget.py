@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manifests.denied import DenyList, copies_hashes, emptied, person_sha256, url_sha256
+from manifests.denied import DenyList, copies_hashes, emptied, is_flat, person_sha256, url_sha256
 from manifests.schema import SAMPLES, THUMB_PX
 from manifests.shards import ShardSample, Split, dataset_summary, write_shard
 from manifests.store import Folder
@@ -115,8 +115,9 @@ def _hashes(run: Folder, records: set[str]) -> dict[str, list[int]]:
         if not len(table):
             continue
         thumbs = np.frombuffer(b"".join(table["whole_thumb"].to_pylist()), np.uint8)
-        hashes = copies_hashes(thumbs.reshape(-1, THUMB_PX, THUMB_PX, 3))
-        found |= dict(zip(table["record_id"].to_pylist(), hashes.tolist(), strict=True))
+        thumbs = thumbs.reshape(-1, THUMB_PX, THUMB_PX, 3)
+        rows = zip(table["record_id"].to_pylist(), thumbs, copies_hashes(thumbs).tolist(), strict=True)
+        found |= {record: hashes for record, thumb, hashes in rows if not is_flat(thumb)}
     return found
 
 

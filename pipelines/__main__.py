@@ -7,7 +7,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import typer
 
-from pipelines.commands import dedup, draw, faces, names, pack, review, run, sample, status
+from pipelines.commands import dedup, draw, faces, forget, names, pack, review, run, sample, status
 from pipelines.commands.failure import expected_errors
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("status")(status.status)
 app.command("review")(review.review)
 app.command("pack")(pack.pack)
 app.command("faces")(faces.faces)
+app.command("forget")(forget.forget)
 app.command("sample")(sample.sample)
 app.command("names")(names.names)
 app.add_typer(draw.app, name="draw")

@@ -39,6 +39,9 @@ class IngestSettings(_Settings):
     limits: Limits = Field(default_factory=Limits, description="Refused before decoding")
     filters: FilterSettings = Field(default_factory=FilterSettings, description="What is kept")
     faces: FaceSettings | None = Field(None, description="Cut faces out of the images; none: whole images")
+    deny: tuple[str, ...] = Field(
+        (), description="Deny lists that dcgan forget wrote in other runs; this run's own always counts"
+    )
     plant_sources: int = Field(
         300, ge=0, description="Images of which near-duplicates are planted, to measure the hash"
     )

@@ -53,7 +53,7 @@ def run_recipe(
     if run.address in {Folder(address).address for address in recipe.deduplicate.against}:
         raise RunError(f"{run} can't be compared with itself; name another run folder, or other runs to compare with")
     recipe = recipe.model_copy(update={"sources": sources_within(recipe, run)})
-    with _locked(run):
+    with locked(run):
         if run.exists(RECIPE_FILE):
             read_description(run)  # rather than write over a recipe that someone keeps there
         prints = fingerprints(recipe)
@@ -106,11 +106,11 @@ def _list_inputs(
     anew = {stage.name for stage in again}
     freeze: dict[str, Callable[[], None]] = {}
     if "fetch" in names and not reopened and ("fetch" in anew or not fetch.is_prepared(run)):
-        freeze["fetch"] = partial(fetch.prepare, run, fetch.list_urls(recipe))
+        freeze["fetch"] = partial(fetch.prepare, run, fetch.list_urls(recipe, run))
     if "ingest" in names and ("ingest" in anew or not ingest.is_prepared(run)):
         fetched = fetch.url_sources(recipe) if "fetch" in names else ()
         parts = list_parts([source for source in recipe.sources if source not in fetched], part_images)
-        freeze["ingest"] = lambda: ingest.prepare(run, parts + list_parts(fetched, part_images, len(parts)))
+        freeze["ingest"] = lambda: ingest.prepare(run, recipe, parts + list_parts(fetched, part_images, len(parts)))
     return freeze
 
 
@@ -265,7 +265,7 @@ def _commit() -> str | None:
 
 
 @contextlib.contextmanager
-def _locked(run: Folder) -> Iterator[None]:
+def locked(run: Folder) -> Iterator[None]:
     """Keep a second process off a local run folder; the lock goes when the process does."""
     path = run.local_path(".lock")
     if path is None:
@@ -291,7 +291,7 @@ def planned_work(recipe: Recipe, run: Folder, stages: tuple[Stage, ...], reporte
             planned.append((stage.name, "done"))
             continue
         if stage.name == "fetch" and not fetch.is_prepared(run):
-            urls = fetch.list_urls(recipe)
+            urls = fetch.list_urls(recipe, run)
             planned.append((stage.name, f"{len(urls):,} URLs in {pc.max(urls['part']).as_py() + 1:,} parts to do"))
         elif stage.name == "fetch" or ingest.is_prepared(run):
             finished, total = stage.progress(context)

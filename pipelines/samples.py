@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from dedup.changes import CHANGES, SMALLEST_PX
 from manifests import images, perceptual
+from manifests.denied import denied_id
 from manifests.schema import (
     PLANTS,
     SAMPLES,
@@ -61,7 +62,7 @@ class Looked:
 def bare_row(source: str, record: Record, reason: Reason | None, detail: str | None) -> dict[str, Any]:
     """The row of a record of which no more is known than what its source says."""
     row: dict[str, Any] = _NO_VALUES | {
-        "record_id": record_id(source, record.key),
+        "record_id": denied_id(record.key) or record_id(source, record.key),
         "source": source,
         "source_key": record.key,
         "status": status_of(reason).value,

@@ -231,7 +231,7 @@ def test_it_is_as_one_run_over_both_with_the_same_encoder(
     values = recipe_values([old_images, new_images], [], "auto", "joint", ["old-photos", "new"], 0, 2)
     recipe, run = Recipe.model_validate(values), Folder(tmp_path)
     parts = list_parts(recipe.sources, 500)
-    ingest.prepare(run, parts)
+    ingest.prepare(run, recipe, parts)
     samples, codes = run.child("samples"), run.child("codes")
     codes.write_bytes("autoencoder.npz", old.child("codes").read_bytes("autoencoder.npz"))
     for part in parts:

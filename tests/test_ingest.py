@@ -264,7 +264,8 @@ def test_the_list_of_parts_is_frozen_at_the_first_run(photos: Path, tmp_path: Pa
         )
         return Context(Folder(tmp_path), recipe, Reporter(Console()), on_cluster=False)
 
-    ingest.prepare(Folder(tmp_path), list_parts(context(10).recipe.sources, 10))
+    recipe = context(10).recipe
+    ingest.prepare(Folder(tmp_path), recipe, list_parts(recipe.sources, 10))
     assert ingest.is_prepared(Folder(tmp_path))
     assert ingest.progress(context(10)) == (0, 3)
     assert ingest.progress(context(5)) == (0, 3)

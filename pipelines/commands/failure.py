@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
+from manifests.denied import DenyListError
 from pipelines.cluster import ClusterError
 from pipelines.parts import StageError
 from pipelines.recipe import RecipeError
@@ -14,7 +15,17 @@ from pipelines.sources import SourceError
 from pipelines.yunet import ModelError
 from training.checkpoint import DamagedCheckpoint
 
-MENDABLE = (RecipeError, RunError, SourceError, StageError, ClusterError, DamagedCheckpoint, ModelError, OSError)
+MENDABLE = (
+    RecipeError,
+    RunError,
+    SourceError,
+    StageError,
+    ClusterError,
+    DamagedCheckpoint,
+    ModelError,
+    DenyListError,
+    OSError,
+)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import aiohttp
 from yarl import URL
 
+from manifests.denied import denied_id
 from manifests.images import ImageError, Limits, read_header
 from manifests.schema import Reason
 from pipelines.crawl.addresses import host_of, parsed_url, refusal_of_url
@@ -52,6 +53,8 @@ class Fetcher:
         began_s = time.perf_counter()
         image = None
         try:
+            if denied_id(target) is not None:
+                raise Failed(Reason.DENIED, "taken down")
             image = await self._follow(target, outcome)
         except _Moved as moved:
             outcome.moved_to = str(moved.url)

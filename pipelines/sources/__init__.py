@@ -4,12 +4,14 @@ A part is the unit of work and of resume. The list of parts is made once, at the
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import pyarrow as pa
 from pydantic import Field
 
+from manifests.denied import DenyList, denied_key
+from manifests.schema import Reason, record_id
 from pipelines.sources.drawn import DrawnSource
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.lsun import LsunSource
@@ -20,12 +22,25 @@ from pipelines.sources.tars import TarsSource
 from pipelines.sources.urls import UrlsSource
 from pipelines.sources.warc import WarcSource
 
-__all__ = ["PARTS", "Part", "PartRange", "Record", "Source", "SourceError", "UrlsSource", "list_parts", "read_part"]
+__all__ = [
+    "PARTS",
+    "Part",
+    "PartRange",
+    "Record",
+    "Source",
+    "SourceError",
+    "UrlsSource",
+    "list_parts",
+    "read_part",
+    "without_denied",
+]
 
 Source = Annotated[
     LsunSource | FolderSource | TarSource | TarsSource | WarcSource | ParquetSource | UrlsSource | DrawnSource,
     Field(discriminator="kind"),
 ]
+
+_TAKEN_DOWN = b"\0\0"
 
 PARTS = pa.schema(
     [
@@ -80,6 +95,38 @@ def list_parts(sources: Sequence[Source], part_images: int, first: int = 0) -> l
 
 
 def read_part(sources: Sequence[Source], part: Part) -> Iterator[Record]:
-    """The records of a part, in the source's order."""
+    """The records of a part, in the source's order; of entries that were taken down a record without anything."""
     source = next(s for s in sources if s.name == part.source)
-    yield from source.read(part.range)
+    taken = [_taken_down(entry) for entry in part.range.names]
+    if not any(taken):
+        yield from source.read(part.range)
+        return
+    left = tuple(entry for entry, key in zip(part.range.names, taken, strict=True) if key is None)
+    records = source.read(PartRange(len(left), part.range.start, left))
+    for key in taken:
+        yield next(records) if key is None else Record(key, None, reason=Reason.DENIED)
+
+
+def without_denied(sources: Sequence[Source], part: Part, denied: DenyList) -> Part:
+    """The part without the names of what the list denies, as far as a source's entries tell of single records."""
+    source = next(s for s in sources if s.name == part.source)
+    if not len(denied) or len(part.range.names) != part.range.records:
+        return part
+    names = tuple(
+        entry if _taken_down(entry) else _without_denied(source, part.range, entry, denied)
+        for entry in part.range.names
+    )
+    return replace(part, range=replace(part.range, names=names))
+
+
+def _without_denied(source: Source, part: PartRange, entry: bytes, denied: DenyList) -> bytes:
+    told = source.told(part, entry)
+    if told is None:
+        return entry
+    record = record_id(source.name, told.key)
+    return _TAKEN_DOWN + denied_key(record).encode() if denied.holds(record, None, told.url, told.person) else entry
+
+
+def _taken_down(entry: bytes) -> str | None:
+    """The key of an entry that was taken down; no source's entry begins so."""
+    return entry.removeprefix(_TAKEN_DOWN).decode() if entry.startswith(_TAKEN_DOWN) else None

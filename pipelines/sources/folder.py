@@ -6,6 +6,7 @@ Whom an image shows, the folder that it lies in may say, or a list.
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -70,20 +71,23 @@ class FolderSource(SourceSettings):
             )
         return [name + b"\0" + people.packed(said) for name, said in zip(names, known, strict=True)]
 
+    def told(self, part: PartRange, entry: bytes) -> Record:
+        """The key, and what the list or the folder says."""
+        name, _, packed = entry.partition(b"\0")
+        known = Known(_first_folder(name)) if self.person == "folder" else people.unpacked(packed)
+        return Record(text_key(name), None, **known._asdict())
+
     def read(self, part: PartRange) -> Iterator[Record]:
         """The files' bytes; one that can't be read is a record that says why."""
         root = os.fsencode(self.path)
         for entry in part.names:
-            name, _, packed = entry.partition(b"\0")
-            known = people.unpacked(packed)
-            if self.person == "folder":
-                known = Known(_first_folder(name))
+            name = entry.partition(b"\0")[0]
             data, problem = None, None
             try:
                 data = _read_file(os.path.join(root, name), self.largest_file_bytes)
             except OSError as error:
                 problem = error.strerror or type(error).__name__
-            yield Record(text_key(name), data, problem, **known._asdict())
+            yield replace(self.told(part, entry), data=data, problem=problem)
 
 
 def _files(root: bytes) -> Iterator[bytes]:

@@ -60,3 +60,7 @@ class SourceSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: SourceName
+
+    def told(self, part: "PartRange", entry: bytes) -> "Record | None":
+        """What an entry of `part.names` says by itself of its record, without bytes; None where it is no one record."""
+        return None

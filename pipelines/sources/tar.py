@@ -51,6 +51,10 @@ class TarSource(SourceSettings):
             for chunk in (entries[i : i + part_images] for i in range(0, len(entries), part_images))
         ]
 
+    def told(self, part: PartRange, entry: bytes) -> Record:
+        """The key."""
+        return Record(text_key(entry.partition(b"\0")[2]), None)
+
     def read(self, part: PartRange) -> Iterator[Record]:
         """The members' bytes; one that is no file is a record that says why."""
         try:

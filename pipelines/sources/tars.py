@@ -77,6 +77,10 @@ class TarsSource(SourceSettings):
                 f"source {self.name}: {file.name} of {self.path} can't be read ({error}); fetch it again"
             ) from error
 
+    def told(self, part: PartRange, entry: bytes) -> Record:
+        """The key; what else is known, its .json says."""
+        return Record(_key(File.unpacked(part.start), Sample.unpacked(entry)), None)
+
     def read(self, part: PartRange) -> Iterator[Record]:
         """The samples' images; one that has none, or whose .json says that it failed, is a record that says so."""
         file = File.unpacked(part.start)
@@ -88,7 +92,7 @@ class TarsSource(SourceSettings):
                     raise changed(self.name, self.path, file) from error
 
     def _record(self, opened: IO[bytes], file: File, sample: Sample) -> Record:
-        key = text_key(file.name.encode() + b"/" + sample.key)
+        key = _key(file, sample)
         try:
             facts = _facts(opened, sample.facts)
             person, url, licence = (
@@ -112,6 +116,10 @@ class TarsSource(SourceSettings):
                 data=None, problem=f"{size_bytes} bytes, over largest_file_bytes={self.largest_file_bytes}"
             )
         return of_sample(data=member_bytes(opened, offset, size_bytes))
+
+
+def _key(file: File, sample: Sample) -> str:
+    return text_key(file.name.encode() + b"/" + sample.key)
 
 
 def _samples(members: Iterable[tuple[bytes, bytes]]) -> Iterator[Sample]:

@@ -108,6 +108,11 @@ class WarcSource(SourceSettings):
             for listed, said in zip(found, known, strict=True)
         )
 
+    def told(self, part: PartRange, entry: bytes) -> Record:
+        """The key, and what the list says."""
+        listed = Listed.unpacked(entry)
+        return Record(f"{File.unpacked(part.start).name}#{listed.offset}", None, **listed.known._asdict())
+
     def read(self, part: PartRange) -> Iterator[Record]:
         """The images; one that was not got, or can't be read, is a record that says why."""
         file = File.unpacked(part.start)

@@ -10,8 +10,10 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from manifests.denied import read_denied
 from manifests.schema import Reason
 from manifests.store import Folder
+from pipelines.crawl.denied import without_denied
 from pipelines.crawl.log import Tail
 from pipelines.crawl.parts import fetch_parts, log_path, read_sealed, sealed_name
 from pipelines.crawl.parts import reopen as reopen_part
@@ -47,15 +49,16 @@ def check_ready(run: Folder) -> None:
         )
 
 
-def list_urls(recipe: Recipe) -> pa.Table:
-    """The first plan: all URLs of all lists, in groups and parts.
+def list_urls(recipe: Recipe, run: Folder) -> pa.Table:
+    """The first plan: all URLs of all lists, in groups and parts; of those that were taken down only that they were.
 
     Raises:
         SourceError: a list can't be read.
     """
+    denied = read_denied([run], recipe.ingest.deny)
     urls: list[Wanted] = []
     for source in url_sources(recipe):
-        urls += wanted_urls(source.name, source.table(), len(urls))
+        urls += [without_denied(wanted, denied) for wanted in wanted_urls(source.name, source.table(), len(urls))]
     return planned(urls, recipe.resources.part_images)
 
 

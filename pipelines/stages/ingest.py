@@ -12,13 +12,15 @@ import cv2
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from manifests.denied import NOTHING_DENIED, DenyList, read_denied
 from manifests.schema import Reason
 from manifests.store import Folder
 from pipelines import faces
+from pipelines.denied import taken_down, without_copies
 from pipelines.parts import Item, run_parts
-from pipelines.recipe import IngestSettings
+from pipelines.recipe import IngestSettings, Recipe
 from pipelines.samples import Looked, Planting, bare_row, look, tables
-from pipelines.sources import PARTS, Part, Record, Source, SourceError, read_part
+from pipelines.sources import PARTS, Part, Record, Source, SourceError, read_part, without_denied
 from pipelines.stages.context import (
     PARTS_FILE,
     Context,
@@ -39,9 +41,14 @@ def is_prepared(run: Folder) -> bool:
     return run.child(FOLDER).exists(PARTS_FILE)
 
 
-def prepare(run: Folder, parts: list[Part]) -> None:
-    """Freeze the list of parts, so that it is the same however often the run is taken up again."""
-    table = pa.Table.from_pylist([part.row() for part in parts], schema=PARTS)
+def prepare(run: Folder, recipe: Recipe, parts: list[Part]) -> None:
+    """Freeze the list of parts, so that it is the same however often the run is taken up again.
+
+    What was taken down is not named in it.
+    """
+    denied = read_denied([run], recipe.ingest.deny)
+    rows = [without_denied(recipe.sources, part, denied).row() for part in parts]
+    table = pa.Table.from_pylist(rows, schema=PARTS)
     run.child(FOLDER).write_table(PARTS_FILE, table)
 
 
@@ -50,14 +57,19 @@ def check_ready(settings: IngestSettings) -> None:
 
     Raises:
         ModelError: the face detector's model is missing, or is another one; the message names what mends it.
+        DenyListError: a deny list can't be read.
     """
     if settings.faces is not None:
         faces.check_ready(settings.faces)
+    read_denied((), settings.deny)
 
 
 def identity(settings: IngestSettings) -> dict[str, Any]:
     """What of the settings decides the result: not where a model lies, and nothing of faces where none are cut."""
-    described: dict[str, Any] = settings.model_dump(mode="json", exclude={"faces"})
+    described: dict[str, Any] = settings.model_dump(mode="json", exclude={"faces", "deny"})
+    if settings.deny:
+        # By what they hold, not by where they lie.
+        described["deny"] = sorted(read_denied((), settings.deny).record_ids)
     if settings.faces is not None:
         described["faces"] = faces.identity(settings.faces)
     return described
@@ -77,7 +89,8 @@ def run(context: Context) -> Counts:
     planting = Planting(context.recipe.seed, min(1.0, settings.plant_sources / max(1, total)))
     # The model's bytes travel with the work, so that other nodes need no file of it.
     model = None if settings.faces is None else faces.load_model(settings.faces)
-    work = partial(ingest_part, folder, context.recipe.sources, settings, planting, model=model)
+    denied = read_denied([context.run], settings.deny)
+    work = partial(ingest_part, folder, context.recipe.sources, settings, planting, model=model, denied=denied)
     left = unfinished_parts(folder, [part.number for part in parts])
     items = [part.row() for part in parts if part.number in left]
     already = total - sum(item["records"] for item in items)
@@ -113,11 +126,12 @@ def ingest_part(
     item: Item,
     isolated: bool = False,
     model: bytes | None = None,
+    denied: DenyList = NOTHING_DENIED,
 ) -> Item:
     """Write the file of one part, and that of its planted near-duplicates.
 
     `isolated`: look at the images in a process of their own, so that one which kills it can be named. `model`: of the
-    face detector, as `faces.load_model` gives it.
+    face detector, as `faces.load_model` gives it. `denied`: what is left out.
 
     Raises:
         SourceError: the source no longer holds what the list of parts says.
@@ -125,7 +139,7 @@ def ingest_part(
     cv2.setNumThreads(1)
     part = Part.from_row(item)
     look_at = partial(look, settings=settings, planting=planting, model=model)
-    records = read_part(sources, part)
+    records = (taken_down(part.source, record, denied) for record in read_part(sources, part))
     looked = list(
         _look_apart(records, part.source, look_at) if isolated else (look_at(part.source, r) for r in records)
     )
@@ -134,7 +148,7 @@ def ingest_part(
             f"source {part.source}, part {part.number}: expected {part.range.records} records, got {len(looked)}; "
             "the source changed since the run began: start a new run folder"
         )
-    samples, plants = tables(looked)
+    samples, plants = tables(without_copies(part.source, looked, denied))
     # The part's own file comes last: it says that the part is finished.
     folder.write_table(plants_name(part.number), plants)
     folder.write_table(part_name(part.number), samples)

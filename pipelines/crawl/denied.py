@@ -1,0 +1,91 @@
+"""URLs that were taken down: they are not asked for, and nothing of them but a hash is kept."""
+
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from manifests.denied import DenyList, denied_key, url_sha256
+from manifests.schema import Reason, record_id
+from manifests.store import Folder
+from pipelines.crawl.plan import Wanted, plan_names, read_groups
+from pipelines.crawl.rows import FETCHED
+
+Row = dict[str, Any]
+
+_KEPT = ("number", "source", "hops", "may_retry", "attempts", "fetched_at", "seconds", "status")
+
+
+def without_denied(wanted: Wanted, denied: DenyList) -> Wanted:
+    """The URL to fetch; where it is denied, or each person that it is listed with is, one that is not asked for."""
+    row = {"source": wanted.source, "url": wanted.url, "listed": wanted.listed}
+    left = _emptied(row, denied)
+    return wanted if left is row else replace(wanted, url=left["url"], target=left["target"], listed=left["listed"])
+
+
+def _emptied(row: Row, denied: DenyList) -> Row:
+    """The row of a plan or of what was fetched, without what is denied; itself where nothing is."""
+    if not len(denied):
+        return row
+    listed = [_listed(row["source"], entry, denied) for entry in row["listed"]]
+    if listed == row["listed"]:
+        return row
+    left: Row = row | {"listed": listed}
+    if any(entry["url"] for entry in listed):
+        return left  # it is an image of someone else too
+    hidden = denied_key(url_sha256(row["url"]))
+    return left | {"url": hidden, "target": hidden}
+
+
+def _listed(source: str, entry: Row, denied: DenyList) -> Row:
+    record = record_id(source, entry["key"])
+    if not denied.holds(record, None, entry["url"], entry["person"]):
+        return entry
+    return {"key": denied_key(record), "url": "", "person": None, "licence": None}
+
+
+def purge_fetched(folder: Folder, denied: DenyList) -> None:
+    """Take what is denied out of the plans and the parts that are sealed."""
+    parts = [f"part-{part:05d}.parquet" for group in read_groups(folder) for part in group.parts]
+    for name in [*plan_names(folder), *parts]:
+        _purge(folder, name, denied)
+
+
+def _purge(folder: Folder, name: str, denied: DenyList) -> None:
+    with folder.open_input(name) as file:
+        table = pq.ParquetFile(file)
+        sealed = "image" in table.schema_arrow.names
+        columns = ["source", "url", "listed", *(["sha256"] if sealed else [])]
+        touched = any(
+            _purged(row, denied) is not row
+            for place in range(table.num_row_groups)
+            for row in table.read_row_group(place, columns=columns).to_pylist()
+        )
+        if not touched:
+            return
+        with folder.write_atomic(name) as out, pq.ParquetWriter(out, table.schema_arrow, compression="zstd") as writer:
+            for place in range(table.num_row_groups):
+                rows = [_purged(row, denied) for row in table.read_row_group(place).to_pylist()]
+                group = pa.Table.from_pylist(rows, table.schema_arrow)
+                writer.write_table(group, row_group_size=max(1, len(group)))
+
+
+def _purged(row: Row, denied: DenyList) -> Row:
+    if row.get("sha256") in denied.sha256:
+        row = row | {"listed": [_hidden(row["source"], entry) for entry in row["listed"]]}
+        hidden = denied_key(url_sha256(row["url"]))
+        return _nothing_of(row | {"url": hidden, "target": hidden})
+    left = _emptied(row, denied)
+    return left if left is row or left["url"] == row["url"] else _nothing_of(left)
+
+
+def _hidden(source: str, entry: Row) -> Row:
+    return {"key": denied_key(record_id(source, entry["key"])), "url": "", "person": None, "licence": None}
+
+
+def _nothing_of(row: Row) -> Row:
+    if "image" not in row:
+        return row
+    of_none = dict.fromkeys(name for name in FETCHED.names if name not in (*_KEPT, "url", "listed"))
+    return row | of_none | {"reason": Reason.DENIED.value, "detail": "taken down"}

@@ -1,0 +1,169 @@
+"""Takedown of a run: who is meant, and every place of the run folder without them."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manifests.denied import ALIKE_BITS, DenyList, add_denied, copies_hashes, is_flat, person_sha256, url_sha256
+from manifests.forget import Affected, find_affected, purge_tables, rewrite_shards, touched_shards
+from manifests.pages import write_report
+from manifests.store import Folder
+from pipelines import faces
+from pipelines.crawl.denied import purge_fetched
+from pipelines.crawl.plan import plan_names
+from pipelines.recipe import Recipe
+from pipelines.run import RunError
+from pipelines.samples import Looked, Planting, look
+from pipelines.sources import PARTS, Record, without_denied
+from pipelines.stages.context import PARTS_FILE, frozen_parts
+from pipelines.stages.manifest import MANIFEST_FILE, write_manifest
+
+Mask = npt.NDArray[np.bool_]
+_REVIEW = "review"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be taken down; one of these."""
+
+    person: str | None = None
+    url: str | None = None
+    image: bytes | None = None
+    id: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a takedown reaches, by count; shards by name.
+
+    checkpoints: of networks that were trained on an image of it
+    """
+
+    affected: Affected
+    shards: list[str]
+    checkpoints: list[str]
+
+
+def plan(run: Folder, recipe: Recipe, asked: Asked) -> Plan:
+    """What would be taken down.
+
+    Raises:
+        RunError: the run has no such id, or is not done with what it fetches.
+    """
+    _check_fetched(run)
+    if not run.child("samples").exists(PARTS_FILE):
+        raise RunError(f"{run} holds no images yet; take down what it holds once ingest is done")
+    shown = None if asked.image is None else _looks(asked.image, recipe)
+
+    def names(table: pa.Table) -> Mask:
+        return _asked(table, asked, shown)
+
+    affected = find_affected(run, names, asked.person)
+    if not affected.rows:
+        if asked.id is not None:
+            raise RunError(f"{run} holds no image, face or sample of the id {asked.id}; ids stand in manifest.parquet")
+        affected = Affected([_unknown(asked, shown)], 0, 0, 0, frozenset())
+    shards = touched_shards(run, affected.kept)
+    trained = any(name.startswith("train") for name in shards)
+    checkpoints = run.child("training").child("checkpoints").names() if trained else []
+    return Plan(affected, shards, checkpoints)
+
+
+def _check_fetched(run: Folder) -> None:
+    folder = run.child("fetched")
+    if plan_names(folder) and any(name.startswith("log-") for name in folder.names()):
+        raise RunError(f"{run} is not done with fetching; finish the stage fetch first (dcgan run --until fetch)")
+
+
+def _looks(data: bytes, recipe: Recipe) -> list[Looked]:
+    """The image, and the faces in it, as the run would have seen them."""
+    settings = recipe.ingest
+    model = None if settings.faces is None else faces.load_model(settings.faces)
+    seen = look("asked", Record("asked", data), settings, Planting(0, 0.0), model)
+    return [one for one in (seen, *seen.faces) if one.row["whole_thumb"] is not None]
+
+
+def _asked(table: pa.Table, asked: Asked, shown: list[Looked] | None) -> Mask:
+    """Which rows are asked for, bool[N]."""
+    if asked.person is not None:
+        named = person_sha256(asked.person)
+        names = pc.unique(table["person"]).to_pylist()
+        wanted = [name for name in names if name is not None and person_sha256(name) == named]
+        return _mask(pc.is_in(table["person"], pa.array(wanted, pa.string())))
+    if asked.url is not None:
+        return _mask(pc.equal(table["url"], asked.url.strip()))
+    if asked.id is not None:
+        return _mask(pc.or_kleene(pc.equal(table["record_id"], asked.id), pc.equal(table["sample_id"], asked.id)))
+    assert asked.image is not None
+    assert shown is not None
+    same = _mask(pc.equal(table["sha256"], hashlib.sha256(asked.image).hexdigest()))
+    phashes = pc.fill_null(table["phash"], 0).to_numpy()
+    alike = np.zeros(len(table), np.bool_)
+    for of_view in _hashes(shown):
+        alike |= np.bitwise_count(phashes ^ np.uint64(of_view)) <= ALIKE_BITS
+    return same | (alike & _mask(pc.is_valid(table["phash"])))
+
+
+def _mask(found: pa.ChunkedArray) -> Mask:
+    return np.asarray(pc.fill_null(found, False).to_numpy(), np.bool_)
+
+
+def _hashes(shown: list[Looked]) -> list[int]:
+    """What copies of what is shown may hash like."""
+    thumbs = [one.row["whole_thumb"] for one in shown if not is_flat(one.row["whole_thumb"])]
+    return copies_hashes(np.stack(thumbs)).ravel().tolist() if thumbs else []
+
+
+def _unknown(asked: Asked, shown: list[Looked] | None) -> dict[str, Any]:
+    """The row of the deny list of what the run does not hold."""
+    digest = None if asked.image is None else hashlib.sha256(asked.image).hexdigest()
+    named = None if asked.person is None else person_sha256(asked.person)
+    url = None if asked.url is None else url_sha256(asked.url)
+    return {
+        # No record's: it only has to be one of a kind.
+        "record_id": hashlib.sha256(f"asked\0{digest}\0{named}\0{url}".encode()).hexdigest(),
+        "sample_id": None,
+        "sha256": digest,
+        "url_sha256": url,
+        "person_sha256": named,
+        "phashes": None if shown is None else _hashes(shown[:1]) or None,
+    }
+
+
+def take_down(run: Folder, recipe: Recipe, planned: Plan) -> list[str]:
+    """Take all of it out of the run, after the deny list holds it; return the names of the tars written anew.
+
+    What was left undone by one that was cut off is done too.
+    """
+    _check_fetched(run)
+    denied = add_denied(run, planned.affected.rows)
+    rewritten = rewrite_shards(run, denied, recipe.ingest.image_format, recipe.ingest.image_px, recipe.seed)
+    review = run.child(_REVIEW)
+    if any(_names_one_of(review.read_bytes(name), denied) for name in review.names()):
+        review.delete_all()
+    # The page shows thumbs of samples, so it is made anew once they are gone; until then there is none.
+    had_report = run.child("report").exists("index.html")
+    run.child("report").delete("index.html")
+    run.delete(MANIFEST_FILE)
+    purge_fetched(run.child("fetched"), denied)
+    parts = frozen_parts(run)
+    left = [without_denied(recipe.sources, part, denied) for part in parts]
+    if left != parts:
+        table = pa.Table.from_pylist([part.row() for part in left], schema=PARTS)
+        run.child("samples").write_table(PARTS_FILE, table)
+    purge_tables(run, denied)
+    if run.child("groups").exists("quality.json"):
+        write_manifest(run, [part.number for part in parts])
+    if had_report:
+        write_report(run)
+    return rewritten
+
+
+def _names_one_of(data: bytes, denied: DenyList) -> bool:
+    text = data.decode("utf-8", "replace")
+    return any(sample in text for sample in denied.sample_ids)
