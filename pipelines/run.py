@@ -105,7 +105,7 @@ def _list_inputs(
     names, part_images = {stage.name for stage in left}, recipe.resources.part_images
     anew = {stage.name for stage in again}
     freeze: dict[str, Callable[[], None]] = {}
-    if "fetch" in names and not reopened and ("fetch" in anew or not fetch.is_prepared(run)):
+    if "fetch" in names and (not fetch.is_prepared(run) or ("fetch" in anew and not reopened)):
         freeze["fetch"] = partial(fetch.prepare, run, fetch.list_urls(recipe, run))
     if "ingest" in names and ("ingest" in anew or not ingest.is_prepared(run)):
         fetched = fetch.url_sources(recipe) if "fetch" in names else ()

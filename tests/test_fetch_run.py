@@ -1,5 +1,6 @@
 """The stage fetch in whole runs, on a real embedded Ray, against a real server on loopback."""
 
+import asyncio
 import csv
 import hashlib
 import json
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from crawl_server import CrawlServer, crawl_server, picture
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -25,14 +28,14 @@ from manifests.schema import Reason, Status, record_id
 from manifests.store import Folder
 from pipelines.__main__ import app
 from pipelines.crawl.log import Log
-from pipelines.crawl.parts import log_path
-from pipelines.crawl.plan import read_group, read_groups, wanted_urls
+from pipelines.crawl.parts import fetch_parts, log_path, reopen
+from pipelines.crawl.plan import plan_names, planned, read_group, read_groups, wanted_urls, write_plan
 from pipelines.progress import Reporter
 from pipelines.recipe import Recipe
-from pipelines.run import RunError, _clear_from, run_recipe
+from pipelines.run import RunError, _clear_from, _list_inputs, run_recipe
 from pipelines.sources import SourceError
 from pipelines.sources.urls import UrlsSource
-from pipelines.stages import STAGE_FILE, fingerprints
+from pipelines.stages import STAGE_FILE, fingerprints, stages_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -378,3 +381,93 @@ def test_lists_in_parquet_and_spellings_of_one_url(tmp_path: Path) -> None:
     one, two = wanted_urls("web", source.table())
     assert one.listed == [{"key": "http://a.test/1", "url": "http://A.test/1", "person": "Ada", "licence": None}]
     assert [(wanted.number, wanted.url) for wanted in (one, two)] == [(0, "http://a.test/1"), (1, "http://a.test/2")]
+
+
+def crawled(server: CrawlServer, folder: Folder, table: pa.Table, **fetch: Any) -> UrlsSource:
+    """What the stage does with a list, without Ray."""
+    source = UrlsSource.model_validate(recipe_of(Path("list.csv"), **fetch).sources[0].model_dump())
+    if not plan_names(folder):
+        write_plan(folder, planned(wanted_urls("web", table), 7))
+    for group in read_groups(folder):
+        asyncio.run(fetch_parts(folder, source.fetch, read_group(folder, group.plan, group.place)))
+    return source
+
+
+def list_of(urls: list[str], people: Sequence[str | None]) -> pa.Table:
+    return pa.table({"url": urls, "person": people, "licence": pa.nulls(len(urls), pa.string())})
+
+
+@pytest.mark.parametrize("part_images", [1, 3, 100])
+def test_ranges_of_what_was_fetched_hold_every_record_once(
+    tmp_path: Path, part_images: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.crawl.parts._ROW_GROUP_BYTES", 2000)
+    with crawl_server(HOSTS[1:3]) as server:
+        urls = [server.url(f"/{'missing' if n % 5 == 0 else 'good'}/{n}.png", HOSTS[1 + n % 2]) for n in range(20)]
+        table = list_of([*urls, *urls[3:6]], ["Ada"] * 20 + ["Bo"] * 3)
+        source = crawled(server, Folder(tmp_path).child("fetched"), table).within(Folder(tmp_path))
+    ranges = source.ranges(part_images)
+    read = [list(source.read(part)) for part in ranges]
+    assert [len(of_range) for of_range in read] == [part.records for part in ranges]
+    assert max(len(of_range) for of_range in read) <= part_images
+    by_key = {record.key: record for of_range in read for record in of_range}
+    assert sum(map(len, read)) == len(by_key) == 23
+    assert by_key.keys() == {*urls, *(f"{url} (Bo)" for url in urls[3:6])}
+    for key, record in by_key.items():
+        path = "/" + key.split("/", 3)[3].removesuffix(" (Bo)")
+        assert record.data == (None if path.startswith("/missing") else picture(path))
+
+
+def test_a_part_goes_on_from_the_whole_records_of_its_log(tmp_path: Path) -> None:
+    folder = Folder(tmp_path).child("fetched")
+    with crawl_server(HOSTS[1:3]) as server:
+        paths = [f"/{'broken' if n == 2 else 'good'}/{n}.png" for n in range(6)]
+        table = list_of([server.url(path) for path in paths], [None] * 6)
+        crawled(server, folder, table, retries=0)
+        assert reopen(folder, 0)
+        path = log_path(folder, 0)
+        with Log(path) as log:
+            assert sorted(log.rows) == [0, 1, 3, 4, 5]
+            assert log.body(3) == picture("/good/3.png")
+        path.write_bytes(path.read_bytes()[:-1])  # as a kill in the middle of a write leaves it
+        asked = len(server.asked)
+        crawled(server, folder, table, retries=0)
+        assert sorted(p for p in server.paths()[asked:] if p.count("/") == 2 and "well-known" not in p) == [
+            "/broken/2.png",
+            "/good/5.png",
+        ]
+        (sealed,) = folder.read_tables("part-")
+        assert [row["image"] for row in sealed.to_pylist()] == [
+            None if n == 2 else picture(f"/good/{n}.png") for n in range(6)
+        ]
+        assert not path.exists()
+        # Of what ended well there is nothing to open again.
+        server.files["/broken/2.png"] = picture("/x")
+        assert reopen(folder, 0)
+        crawled(server, folder, table)
+        assert not reopen(folder, 0)
+        assert folder.exists("part-00000.parquet")
+
+
+def test_a_start_that_got_no_further_than_its_fingerprint_is_planned_anew(tmp_path: Path) -> None:
+    recipe = recipe_of(write_list(tmp_path / "list.csv", ["http://a.test/1"]))
+    for redo in (False, True):
+        stages = stages_of(recipe)[:2]
+        lists = _list_inputs(recipe, Folder(tmp_path / "run"), stages, stages if redo else (), reopened=redo)
+        assert list(lists) == ["fetch", "ingest"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 99)), min_size=1, max_size=80), st.integers(1, 12))
+def test_a_host_is_never_in_two_groups_and_no_part_is_too_large(named: list[tuple[int, int]], part_urls: int) -> None:
+    urls = [f"http://{host}.test/{number}" for host, number in named]
+    rows = planned(wanted_urls("web", list_of(urls, [None] * len(urls))), part_urls, 5, 7).to_pylist()
+    assert sorted(row["url"] for row in rows) == sorted(set(urls))
+    groups: dict[str, set[int]] = {}
+    for row in rows:
+        groups.setdefault(row["url"].split("/")[2], set()).add(row["group"])
+    assert all(len(of_host) == 1 for of_host in groups.values())
+    parts = Counter(row["part"] for row in rows)
+    assert max(parts.values()) <= part_urls
+    assert sorted(parts) == list(range(7, 7 + len(parts)))
+    assert sorted({row["group"] for row in rows}) == list(range(5, 5 + len({row["group"] for row in rows})))
+    assert [(row["group"], row["part"]) for row in rows] == sorted((row["group"], row["part"]) for row in rows)

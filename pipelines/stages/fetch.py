@@ -19,7 +19,7 @@ from pipelines.crawl.parts import fetch_parts, log_path, read_sealed, sealed_nam
 from pipelines.crawl.parts import reopen as reopen_part
 from pipelines.crawl.plan import Group, Wanted, plan_names, planned, read_group, read_groups, wanted_urls, write_plan
 from pipelines.crawl.settings import FetchSettings
-from pipelines.parts import Item, run_parts
+from pipelines.parts import Item, StageError, run_parts
 from pipelines.progress import Bar
 from pipelines.recipe import Recipe
 from pipelines.sources import SourceError, UrlsSource
@@ -117,7 +117,13 @@ def _fetch_groups(context: Context, folder: Folder, settings: FetchSettings, gro
 def fetch_group(folder: Folder, settings: FetchSettings, item: Item) -> Item:
     """Fetch and seal what is left of one group."""
     rows = read_group(folder, item["plan"], item["place"])
-    asyncio.run(fetch_parts(folder, settings, rows))
+    try:
+        asyncio.run(fetch_parts(folder, settings, rows))
+    except BlockingIOError as error:
+        raise StageError(f"{folder}: another process still fetches for this run; end it and run again") from error
+    except ExceptionGroup as group:
+        # What URLs do is an outcome each; this is the disk's doing, or ours. One of many alike says it all.
+        raise group.exceptions[0] from group
     return {"number": item["number"], "urls": len(rows)}
 
 
