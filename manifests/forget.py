@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manifests.denied import DenyList, copies_hashes, emptied, is_flat, person_sha256, url_sha256
+from manifests.perceptual import VIEWS
 from manifests.schema import SAMPLES, THUMB_PX
 from manifests.shards import ShardSample, Split, dataset_summary, write_shard
 from manifests.store import Folder
@@ -110,14 +111,21 @@ def _hashes(run: Folder, records: set[str]) -> dict[str, list[int]]:
     """Record id -> what copies of it may hash like, of rows that have a thumb."""
     found: dict[str, list[int]] = {}
     wanted = pa.array(sorted(records), pa.string())
-    for table in run.child("samples").read_tables("part-", ["record_id", "whole_thumb"]):
-        table = table.filter(pc.and_(pc.is_in(table["record_id"], wanted), pc.is_valid(table["whole_thumb"])))
+    for table in run.child("samples").read_tables("part-", ["record_id", "whole_thumb", "phash", "phash_mirror"]):
+        table = table.filter(pc.is_in(table["record_id"], wanted))
+        for row in table.filter(pc.is_valid(table["phash"])).to_pylist():
+            # Of an image that faces are cut out of, the views are not known: the whole stands for each.
+            found[row["record_id"]] = [row["phash"], row["phash_mirror"]] * len(VIEWS)
+        table = table.filter(pc.is_valid(table["whole_thumb"]))
         if not len(table):
             continue
         thumbs = np.frombuffer(b"".join(table["whole_thumb"].to_pylist()), np.uint8)
         thumbs = thumbs.reshape(-1, THUMB_PX, THUMB_PX, 3)
         rows = zip(table["record_id"].to_pylist(), thumbs, copies_hashes(thumbs).tolist(), strict=True)
-        found |= {record: hashes for record, thumb, hashes in rows if not is_flat(thumb)}
+        for record, thumb, hashes in rows:
+            found[record] = hashes
+            if is_flat(thumb):
+                del found[record]
     return found
 
 

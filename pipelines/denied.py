@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dedup.neighbours import stream_pairs_between
-from manifests.denied import ALIKE_BITS, DenyList, copies_hashes, denied_key, is_flat
+from manifests.denied import ALIKE_BITS, DenyList, Hashes, copies_hashes, denied_key, is_flat
 from manifests.schema import Reason, record_id
 from pipelines.samples import Looked, bare_row
 from pipelines.sources import Record
@@ -29,16 +29,17 @@ def without_copies(source: str, looked: Sequence[Looked], denied: DenyList) -> l
     """
     if not len(denied.hashes):
         return list(looked)
-    places, thumbs = [], []
-    for place, record in enumerate(looked):
-        for one in (record, *record.faces):
-            thumb = one.row["whole_thumb"]
-            if thumb is not None and not is_flat(thumb):
-                places.append(place)
-                thumbs.append(thumb)
-    if not thumbs:
-        return list(looked)
-    alike = {places[row] for row in look_like(np.stack(thumbs), denied).tolist()}
+    rows = [(place, one.row) for place, record in enumerate(looked) for one in (record, *record.faces)]
+    thumbs = [(place, row["whole_thumb"]) for place, row in rows if row["whole_thumb"] is not None]
+    seen = [(place, thumb) for place, thumb in thumbs if not is_flat(thumb)]
+    # Of an image that faces are cut out of, no more is kept than the hashes of either orientation.
+    hashed = [(place, [row["phash"], row["phash_mirror"]]) for place, row in rows if row["phash"] is not None]
+    alike: set[int] = set()
+    for found in (seen, hashed):
+        if found:
+            places, looks = zip(*found, strict=True)
+            hashes = copies_hashes(np.stack(looks)) if found is seen else np.array(looks, np.uint64)
+            alike |= {places[row] for row in look_like(hashes, denied).tolist()}
     return [
         Looked(bare_row(source, _nothing_of(record.row["record_id"]), Reason.DENIED, None), [])
         if place in alike
@@ -47,11 +48,11 @@ def without_copies(source: str, looked: Sequence[Looked], denied: DenyList) -> l
     ]
 
 
-def look_like(thumbs: npt.NDArray[np.uint8], denied: DenyList) -> npt.NDArray[np.int64]:
-    """Which pictures, of thumbs uint8[N, 32, 32, 3] that are not flat, look like a denied one; ascending rows."""
-    if not len(denied.hashes):
-        return np.empty(0, np.int64)
-    hashes = copies_hashes(thumbs)
+def look_like(hashes: Hashes, denied: DenyList) -> npt.NDArray[np.int64]:
+    """Which pictures look like a denied one; ascending rows.
+
+    hashes: uint64[N, K], pHashes of the whole picture, its mirror image, and views of it if known
+    """
     found = [np.empty(0, np.int64)]
     of_row = np.repeat(np.arange(len(hashes)), hashes.shape[1])
     views, wholes = np.unique(denied.hashes)[:, None], np.unique(denied.hashes[:, 0])[:, None]

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from dedup.changes import CHANGES, SMALLEST_PX
 from manifests import images, perceptual
-from manifests.denied import denied_id
+from manifests.denied import denied_id, is_flat
 from manifests.schema import (
     PLANTS,
     SAMPLES,
@@ -147,6 +147,7 @@ def _with_faces(
     if not cuts:
         return Looked(row | _refusal(Reason.NO_FACE, f"{settings.faces.detector} finds none"), [])
     row["status"] = Status.USED.value
+    row |= _hashed(picture)
     found = []
     for cut in cuts:
         own = _NO_VALUES | {name: row[name] for name in _OF_IMAGE}
@@ -169,6 +170,15 @@ def _with_faces(
         else:
             found.append(_sample(own, cut.square.reduced(0), cut.square, cut.image, settings, planting))
     return Looked(row, [], tuple(found))
+
+
+def _hashed(picture: Rgb) -> dict[str, Any]:
+    """The pHashes of an image that faces are cut out of, by which copies of it are found; none of a flat one."""
+    _, whole = perceptual.thumbs(picture)
+    if is_flat(whole):
+        return {}
+    straight, mirrored = perceptual.phashes(perceptual.luma(whole[None]))
+    return {"phash": int(straight[0]), "phash_mirror": int(mirrored[0])}
 
 
 def _refusal(reason: Reason, detail: str) -> dict[str, Any]:

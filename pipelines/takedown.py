@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from manifests.denied import ALIKE_BITS, DenyList, add_denied, copies_hashes, is_flat, person_sha256, url_sha256
 from manifests.forget import Affected, find_affected, purge_tables, rewrite_shards, touched_shards
 from manifests.pages import write_report
+from manifests.perceptual import VIEWS
 from manifests.store import Folder
 from pipelines import faces
 from pipelines.crawl.denied import purge_fetched
@@ -85,7 +86,7 @@ def _looks(data: bytes, recipe: Recipe) -> list[Looked]:
     settings = recipe.ingest
     model = None if settings.faces is None else faces.load_model(settings.faces)
     seen = look("asked", Record("asked", data), settings, Planting(0, 0.0), model)
-    return [one for one in (seen, *seen.faces) if one.row["whole_thumb"] is not None]
+    return [one for one in (seen, *seen.faces) if one.row["whole_thumb"] is not None or one.row["phash"] is not None]
 
 
 def _asked(table: pa.Table, asked: Asked, shown: list[Looked] | None) -> Mask:
@@ -115,8 +116,14 @@ def _mask(found: pa.ChunkedArray) -> Mask:
 
 def _hashes(shown: list[Looked]) -> list[int]:
     """What copies of what is shown may hash like."""
-    thumbs = [one.row["whole_thumb"] for one in shown if not is_flat(one.row["whole_thumb"])]
-    return copies_hashes(np.stack(thumbs)).ravel().tolist() if thumbs else []
+    found: list[int] = []
+    for one in shown:
+        thumb, straight, mirrored = (one.row[name] for name in ("whole_thumb", "phash", "phash_mirror"))
+        if thumb is not None and not is_flat(thumb):
+            found += copies_hashes(thumb[None]).ravel().tolist()
+        elif thumb is None:
+            found += [straight, mirrored] * len(VIEWS)
+    return found
 
 
 def _unknown(asked: Asked, shown: list[Looked] | None) -> dict[str, Any]:
