@@ -96,7 +96,7 @@ COMMANDS = dict(commands(typer.main.get_command(app)))
 
 
 def test_these_are_the_commands() -> None:
-    alone = {(name,) for name in ("run", "dedup", "status", "review", "pack", "sample", "draw")}
+    alone = {(name,) for name in ("run", "dedup", "status", "review", "pack", "sample", "draw", "faces")}
     assert set(COMMANDS) == {(), *alone, ("draw", "rooms")}
 
 
