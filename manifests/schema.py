@@ -123,9 +123,7 @@ LEDGER = pa.schema(
         pa.field("crop_px", _BOX),  # the square that was cut out, with its margin
         pa.field("roll_degrees", pa.float32()),  # by which the crop was turned; 0 where it was not
         pa.field("face_score", pa.float32()),  # the detector's own
-        pa.field(
-            "landmarks_px", pa.list_(pa.field("element", pa.float32()), 10)
-        ),  # x, y: eyes, nose, mouth
+        pa.field("landmarks_px", pa.list_(pa.field("element", pa.float32()), 10)),  # x, y: eyes, nose, mouth
     ]
 )
 
