@@ -1,7 +1,7 @@
 """How much each de-duplicator finds, how much of it is wrong, and how fast: ours and its peers, on the same photos.
 
     python benchmarks/dedup.py --data bedrooms.tar [--set cifar10.tar.gz] [--second genki4k.tar] [--peers-venv DIR]
-    python benchmarks/dedup.py --data bedrooms.tar --growth [25000 50000 ...] [--plot docs/pictures/dedup-growth.png]
+    python benchmarks/dedup.py --data bedrooms.tar --growth [25000 50000 ...] [--radius 12] [--plot growth.png]
 
 recall: variants that end in their photo's group. precision: removed images whose keeper shows the same photo, true
 repeats in the photos (true_repeats.json, judged by eye) counted right. hard recall: of the hard changes; for a peer the
@@ -112,13 +112,25 @@ def show(title: str, figures: dict[str, Any], console: Console) -> None:
     console.print(changes)
 
 
-def growth(data: Path, scratch: Path, sizes: Sequence[int], plot: Path | None) -> list[dict[str, float]]:
+def growth(
+    data: Path, scratch: Path, sizes: Sequence[int], plot: Path | None, radius: str
+) -> list[dict[str, float | int]]:
     """Seconds of ours at each number of images, made of the photos by random crops and colour; drawn to `plot`."""
     points = []
     for images_ in sorted(sizes):
         random_views(data, scratch / "views", images_, seed=1)
-        ours = run_ours(scratch / "views", scratch / f"run-{images_}")
-        points.append({"images": images_, "seconds": ours.seconds, "fit_s": ours.fit_s, "startup_s": ours.startup_s})
+        ours = run_ours(scratch / "views", scratch / f"run-{images_}", radius)
+        found = json.loads((ours.run / "groups" / "quality.json").read_text())
+        points.append(
+            {
+                "images": images_,
+                "seconds": ours.seconds,
+                "fit_s": ours.fit_s,
+                "startup_s": ours.startup_s,
+                "radius": found["radius"],
+                "removed": found["removed"],
+            }
+        )
         print(json.dumps({"growth": points[-1]})[1:-1], flush=True)
     if plot is not None:
         _draw(points, plot)
@@ -154,6 +166,7 @@ def main() -> None:
     parser.add_argument("--peers-venv", type=Path, help="where the peers' environments are, or are to be made and kept")
     parser.add_argument("--wrong", type=Path, help="write the wrong removals and pairs here, to be looked at")
     parser.add_argument("--growth", type=int, nargs="*", help="measure seconds at these numbers of images instead")
+    parser.add_argument("--radius", default="auto", help="the radius to measure growth at")
     parser.add_argument("--plot", type=Path, help="draw the growth here")
     options = parser.parse_args()
     console = Console(width=150)
@@ -161,7 +174,7 @@ def main() -> None:
         scratch = Path(held)
         if options.growth is not None:
             sizes = options.growth or [25_000, 50_000, 100_000, 200_000, 400_000]
-            print(json.dumps({"growth": growth(options.data, scratch, sizes, options.plot)}))
+            print(json.dumps({"growth": growth(options.data, scratch, sizes, options.plot, options.radius)}))
             return
         options.peers_venv = options.peers_venv or scratch / "peers"
         figures = measure(options.data, scratch / "first", options.seed, options)

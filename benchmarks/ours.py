@@ -33,10 +33,10 @@ class Ours:
     startup_s: float
 
 
-def run_ours(folder: Path, run: Path) -> Ours:
+def run_ours(folder: Path, run: Path, radius: str = "auto") -> Ours:
     """De-duplicate a folder of images in processes of its own."""
     began = time.perf_counter()
-    command = [sys.executable, "-m", "pipelines", "dedup", str(folder.resolve()), "--out", str(run)]
+    command = [sys.executable, "-m", "pipelines", "dedup", str(folder.resolve()), "--out", str(run), "--radius", radius]
     subprocess.run(command, check=True, stdout=sys.stderr, cwd=_ROOT)
     wall_s = time.perf_counter() - began
     stages = [json.loads((run / name / "stage.json").read_text()) for name in ("samples", "codes", "groups")]

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from manifests import images
 from manifests.schema import Reason
 from pipelines import yunet
-from pipelines.detectors import TRAITS, Detector, Faces, agreed, find_faces, haar_file
+from pipelines.detectors import TRAITS, Detector, Faces, agreed, find_faces, haar_file, landmarks_near
 
 Pixels = npt.NDArray[np.uint8]
 Box = tuple[int, int, int, int]
@@ -40,7 +40,9 @@ class FaceSettings(BaseModel):
         "shift", description="Where the square leaves the image: drop it, or move it inside while it holds the box"
     )
     sharpness_min: float = Field(0.0, ge=0, description="Least variance of the training image's Laplacian")
-    roll: bool = Field(False, description="Turn faces so that the eyes are level (the paper does not)")
+    roll: bool = Field(
+        False, description="Turn faces until the eyes are level (the paper does not); takes a second look at each"
+    )
 
     @property
     def score_least(self) -> float:
@@ -117,8 +119,9 @@ def decoded_side_px(header: images.Header, settings: FaceSettings, image_px: int
     The smallest wanted face stays as large as the detector needs, and its crop as large as the training image.
     """
     smallest_crop_px = settings.smallest_px * (1 + 2 * settings.margin)
-    most = max(1.0, min(settings.smallest_px / TRAITS[settings.detector].needs_px, smallest_crop_px / image_px))
-    return max(1, int(min(header.width, header.height) / (2 * most)))
+    most = min(settings.smallest_px / TRAITS[settings.detector].needs_px, smallest_crop_px / image_px)
+    shorter = min(header.width, header.height)
+    return next((max(1, shorter // by // 2) for by in (8, 4, 2) if by <= most), shorter)
 
 
 def cut_faces(
@@ -133,17 +136,22 @@ def cut_faces(
     smallest_px = max(1, round(settings.smallest_px / reduction))
     found = find_faces(picture, settings.detector, smallest_px, model)
     cuts: dict[Box, Cut] = {}
-    for cut in _cuts(picture, found, settings, image_px, reduction):
+    for cut in _cuts(picture, found, settings, image_px, model, reduction):
         # Two faces of one crop would be one sample: the surer one stays.
         cuts.setdefault(cut.crop_px, cut)
     return list(cuts.values())
 
 
-def _cuts(picture: Pixels, found: Faces, settings: FaceSettings, image_px: int, reduction: int) -> Iterator[Cut]:
+def _cuts(
+    picture: Pixels, found: Faces, settings: FaceSettings, image_px: int, model: bytes | None, reduction: int
+) -> Iterator[Cut]:
     for box, score, landmarks in zip(found.boxes, found.scores.tolist(), found.landmarks, strict=True):
-        roll = _roll_degrees(landmarks) if settings.roll else 0.0
+        refused, roll = _refused(picture, box, score, settings, reduction), 0.0
+        if settings.roll and refused is None and model is not None:
+            landmarks = landmarks_near(picture, box, model)
+            roll = _roll_degrees(landmarks)
         crop, leaves = _square(box, picture.shape, settings, roll)
-        refused = _refused(picture, box, score, settings, reduction) or leaves
+        refused = refused or leaves
         square = image = None
         if refused is None:
             square = images.Halvings(np.ascontiguousarray(_cut_out(picture, crop, roll)))

@@ -142,7 +142,7 @@ def _with_faces(
     assert settings.faces is not None
     cuts = faces.cut_faces(picture, settings.faces, settings.image_px, model, reduction)
     # Whose face it is, is known only where there is no other.
-    certain = None if row["person"] is None else len(cuts) == 1
+    certain = None if row["person"] is None else len(cuts) <= 1
     row["person_certain"] = certain
     if not cuts:
         return Looked(row | _refusal(Reason.NO_FACE, f"{settings.faces.detector} finds none"), [])

@@ -83,6 +83,8 @@ def _downloaded(url: str) -> bytes:
             data: bytes = answer.read(_MOST_BYTES + 1)
     except (OSError, ValueError, http.client.HTTPException) as error:  # URLError is an OSError
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         raise ModelError(
             f"{url}: can't be downloaded ({reason}); download it elsewhere and install it with: "
             "dcgan faces --get-model FILE"

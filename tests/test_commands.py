@@ -96,7 +96,8 @@ COMMANDS = dict(commands(typer.main.get_command(app)))
 
 
 def test_these_are_the_commands() -> None:
-    alone = {(name,) for name in ("run", "dedup", "status", "review", "pack", "sample", "draw", "names")}
+    names = ("run", "dedup", "status", "review", "pack", "sample", "draw", "faces", "names", "forget")
+    alone = {(name,) for name in names}
     assert set(COMMANDS) == {(), *alone, ("draw", "rooms")}
 
 

@@ -13,15 +13,29 @@ import imagehash
 import numpy as np
 import pyarrow as pa
 import pytest
+from drawn_faces import blank, draw_face
 from odd_images import COLOURS, EXPECTED, HEIGHT, KNOWN, WIDTH, file_of, odd_files, quarters
 from PIL import Image
 from rich.console import Console
 from shard_fixture import draw_images
 
 from dedup.changes import CHANGES
-from manifests.images import Limits
-from manifests.schema import LEDGER, PLANTS, SAMPLES, THUMB_BYTES, Reason, Status, record_id, sample_id, status_of
+from manifests.images import Halvings, Limits, resize_area, sharpness
+from manifests.perceptual import thumbs
+from manifests.schema import (
+    LEDGER,
+    PLANTS,
+    SAMPLES,
+    THUMB_BYTES,
+    Reason,
+    Status,
+    face_record_id,
+    record_id,
+    sample_id,
+    status_of,
+)
 from manifests.store import Folder
+from pipelines.faces import FaceSettings
 from pipelines.filters import FilterSettings
 from pipelines.progress import Reporter
 from pipelines.recipe import IngestSettings, Recipe
@@ -31,6 +45,7 @@ from pipelines.sources.folder import FolderSource
 from pipelines.stages import ingest
 from pipelines.stages.context import Context
 from pipelines.stages.ingest import ingest_part
+from pipelines.yunet import ModelError
 
 Row = dict[str, Any]
 NONE = Planting(seed=0, share=0.0)
@@ -271,6 +286,113 @@ def test_the_list_of_parts_is_frozen_at_the_first_run(photos: Path, tmp_path: Pa
     assert ingest.progress(context(5)) == (0, 3)
     Folder(tmp_path).child("samples").write_bytes("part-00001.parquet", b"")
     assert ingest.progress(context(10)) == (1, 3)
+
+
+def with_faces(folder: Path) -> Path:
+    """A folder of a person: two faces, one, none; the one again; and a text."""
+    two, one = blank(560, 260), blank(300, 300)
+    draw_face(two, 150, 130, 80)
+    draw_face(two, 410, 130, 100)
+    draw_face(one, 150, 150, 90)
+    for name, image in (("two", two), ("one", one), ("none", blank(200, 200)), ("again", one)):
+        (folder / f"{name}.png").write_bytes(file_of(Image.fromarray(image), "PNG"))
+    (folder / "text.png").write_bytes(b"no picture")
+    return folder
+
+
+HAAR = FaceSettings(detector="haar")
+
+
+def test_each_face_is_a_row_of_its_own_beside_its_images(tmp_path: Path) -> None:
+    photos = with_faces(tmp_path)
+    rows, plants = ingested(photos, tmp_path / "out", IngestSettings(faces=HAAR), ALL)
+    by_key = {row["source_key"]: row for row in rows if row["parent_id"] is None}
+    assert {key: (row["status"], row["reason"]) for key, row in by_key.items()} == {
+        "two.png": (Status.USED, None),
+        "one.png": (Status.USED, None),
+        "again.png": (Status.USED, None),
+        "none.png": (Status.DROPPED, Reason.NO_FACE),
+        "text.png": (Status.FAILED, Reason.NOT_AN_IMAGE),
+    }
+    for image in by_key.values():
+        assert {name for name in ONLY_KEPT if image[name] is not None} == set()
+    found = [row for row in rows if row["parent_id"] is not None]
+    assert Counter(row["source_key"] for row in found) == {"two.png": 2, "one.png": 1, "again.png": 1}
+    assert len({row["record_id"] for row in rows}) == len(rows)
+    for face in found:
+        image, crop = by_key[face["source_key"]], tuple(face["crop_px"])
+        same = ("source", "source_key", "sha256", "size_bytes", "format", "width", "height", "person", "url", "licence")
+        assert [face[name] for name in same] == [image[name] for name in same]
+        assert face["parent_id"] == image["record_id"]
+        assert face["record_id"] == face_record_id(image["record_id"], crop)
+        assert face["sample_id"] == sample_id(image["sha256"], crop)
+        assert face["status"] == Status.KEPT
+        left, top, side, _ = crop
+        source = np.asarray(Image.open(photos / face["source_key"]))[top : top + side, left : left + side]
+        np.testing.assert_array_equal(pixels(face), resize_area(Halvings(source), 64))
+        assert face["centre_thumb"] == face["whole_thumb"] == thumbs(source)[1].tobytes()
+        assert face["phash"] is not None
+        assert face["sharpness"] == pytest.approx(sharpness(pixels(face)), rel=1e-6)
+    one, again = (next(row for row in found if row["source_key"] == f"{name}.png") for name in ("one", "again"))
+    assert one["sample_id"] == again["sample_id"]
+    assert [(p["sample_id"], p["change"]) for p in plants] == [(f["sample_id"], c) for f in found for c in CHANGES]
+
+
+def test_faces_that_are_not_kept_hold_no_pixels_and_say_why(tmp_path: Path) -> None:
+    photos = with_faces(tmp_path)
+    settings = FaceSettings(detector="haar", score_min=1000)
+    rows, plants = ingested(photos, tmp_path / "out", IngestSettings(faces=settings), ALL)
+    found = [row for row in rows if row["parent_id"] is not None]
+    assert len(found) == 4
+    for face in found:
+        assert (face["status"], face["reason"]) == (Status.DROPPED, Reason.FACE_UNSURE)
+        assert face["detail"]
+        assert {name for name in ONLY_KEPT if face[name] is not None} == set()
+        assert face["crop_px"] is not None
+    assert plants == []
+
+
+def test_a_person_is_certain_where_no_other_face_is_found(tmp_path: Path) -> None:
+    photos = with_faces(tmp_path)
+    for name, certain in (("one", True), ("two", False), ("none", True)):
+        record = Record("key", (photos / f"{name}.png").read_bytes(), person="Ada", url="http://a", licence="CC0")
+        result = look("photos", record, IngestSettings(faces=HAAR), NONE)
+        rows = [result.row, *(face.row for face in result.faces)]
+        assert len(rows) == {"one": 2, "two": 3, "none": 1}[name]
+        for row in rows:
+            assert (row["person"], row["url"], row["licence"]) == ("Ada", "http://a", "CC0")
+            assert row["person_certain"] is certain
+        unnamed = look("photos", Record("key", record.data), IngestSettings(faces=HAAR), NONE)
+        assert {one.row["person_certain"] for one in (unnamed, *unnamed.faces)} == {None}
+
+
+def test_counts_reconcile_for_images_and_for_faces(tmp_path: Path) -> None:
+    photos, out = with_faces(tmp_path), Folder(tmp_path / "run")
+    sources = (FolderSource(kind="folder", name="photos", path=str(photos)),)
+    parts = list_parts(sources, 2)
+    for settings, expected in (
+        (HAAR, {"read": 5, "used": 3, "dropped": 1, "failed": 1, "faces": 4, "kept": 4}),
+        (
+            FaceSettings(detector="haar", margin=0.5, edge="drop"),
+            {"read": 5, "used": 3, "dropped": 1, "failed": 1, "faces": 4, "kept": 3},
+        ),
+        (None, {"read": 5, "kept": 4, "dropped": 0, "failed": 1}),
+    ):
+        for part in parts:
+            ingest_part(out, sources, IngestSettings(faces=settings), NONE, part.row())
+        counts = ingest.counted(out, [part.number for part in parts], settings is not None)
+        assert counts == expected
+        assert counts["read"] == sum(counts[name] for name in ("used" if settings else "kept", "dropped", "failed"))
+
+
+def test_without_faces_a_recipe_is_the_same_work_as_ever() -> None:
+    assert "faces" not in ingest.identity(IngestSettings())
+    assert ingest.identity(IngestSettings(faces=FaceSettings(model="/elsewhere"))) == ingest.identity(
+        IngestSettings(faces=FaceSettings())
+    )
+    ingest.check_ready(IngestSettings())
+    with pytest.raises(ModelError, match="No such file"):
+        ingest.check_ready(IngestSettings(faces=FaceSettings(model="/nowhere/model.onnx")))
 
 
 # A decoder that dies of some bytes, in the process that runs the program and in those that it starts.

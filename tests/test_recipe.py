@@ -75,8 +75,8 @@ def test_ready_recipes_load_by_name_and_as_files(name: str, tmp_path: Path) -> N
     assert any(f"pipelines/recipes/{name}.yaml" in line for line in head)
 
 
-def test_there_are_the_three_ready_recipes() -> None:
-    assert list(ready_recipes()) == ["demo", "folder", "lsun_bedroom"]
+def test_these_are_the_ready_recipes() -> None:
+    assert list(ready_recipes()) == ["demo", "faces", "folder", "lsun_bedroom"]
     paper = load_recipe("lsun_bedroom").train.resolved()
     assert (paper.size_px, paper.batch_images, paper.width) == (64, 128, 128)
 
@@ -189,7 +189,7 @@ def test_a_recipe_that_is_absent_gets_the_nearest_name(tmp_path: Path) -> None:
     for name in ("dmo", "recipes/demo.yml", "demos.yaml"):
         with pytest.raises(RecipeError, match=f"^{name}: no such recipe; did you mean demo"):
             load_recipe(name)
-    with pytest.raises(RecipeError, match="no such recipe; ready recipes: demo, folder, lsun_bedroom"):
+    with pytest.raises(RecipeError, match="no such recipe; ready recipes: demo, faces, folder, lsun_bedroom"):
         load_recipe(str(tmp_path))
 
 

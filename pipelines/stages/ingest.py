@@ -98,10 +98,11 @@ def run(context: Context) -> Counts:
         apart = partial(work, isolated=True)
         for done in run_parts(work, items, folder, context.recipe.resources.workers, careful_work=apart):
             bar.advance(done["records"])
-    return _counts(folder, [part.number for part in parts], settings.faces is not None)
+    return counted(folder, [part.number for part in parts], settings.faces is not None)
 
 
-def _counts(folder: Folder, numbers: list[int], with_faces: bool) -> Counts:
+def counted(folder: Folder, numbers: list[int], with_faces: bool) -> Counts:
+    """How many records and faces of these parts ended how: read = kept + used + dropped + failed, of images."""
     images_of: Counter[str] = Counter()
     faces_of: Counter[str] = Counter()
     for table in part_tables(folder, numbers, ["status", "parent_id"]):
