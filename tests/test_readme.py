@@ -105,6 +105,7 @@ def test_the_readme_word_for_word(tmp_path: Path) -> None:
         "encode.autoencoder.epochs=2",
         "shard.shard_images=64",
     }
+    (tmp_path / "names.csv").write_text('"name","birthDate"\n"Ann Smith","1961-02-03"\n"Bo Lind","1949-12-31"\n')
     every = commands_of((ROOT / "README.md").read_text())
     commands = [c for c in every if "mine" in " ".join(c) or c[0] in ("pack", "dedup", "review", "names")]
     assert len(commands) >= 4
@@ -119,6 +120,7 @@ def test_the_readme_word_for_word(tmp_path: Path) -> None:
         assert answer.returncode == 0, answer.stdout + answer.stderr
     assert cv2.imread(str(tmp_path / "grid.png")) is not None
     assert (tmp_path / "photos.lmdb" / "data.mdb").exists()
+    assert len((tmp_path / "queries.csv").read_text().splitlines()) == 2
     assert len((tmp_path / "runs" / "dedup" / "remove.csv").read_text().splitlines()) > 10
     assert (tmp_path / "runs" / "dedup" / "review" / "review.html").exists()
     run = Folder(tmp_path / "runs" / "mine")
