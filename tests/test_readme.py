@@ -18,7 +18,7 @@ from pipelines.sources.bedroom import draw_room
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-NAMES = ("run", "status", "draw", "pack", "sample", "dedup", "review", "names")
+NAMES = ("run", "status", "draw", "pack", "sample", "dedup", "review", "names", "forget")
 
 
 def code_lines(text: str) -> list[str]:
