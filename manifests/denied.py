@@ -127,11 +127,11 @@ def read_denied(folders: Iterable[Folder], names: Iterable[str] = ()) -> DenyLis
     tables = [DENIED.empty_table()]
     tables += [folder.read_table(DENIED_FILE) for folder in folders if folder.exists(DENIED_FILE)]
     for name in names:
-        folder, _, file = name.rpartition("/")
+        folder, slash, file = name.rpartition("/")
         try:
-            tables.append(Folder(folder or ".").read_table(file))
+            tables.append(Folder(folder or slash or ".").read_table(file))
         except (OSError, pa.ArrowInvalid) as error:
-            raise ValueError(
+            raise DenyListError(
                 f"deny list {name} can't be read ({error}); name a file that dcgan forget wrote"
             ) from error
         if not set(DENIED.names) <= set(tables[-1].column_names):

@@ -157,8 +157,10 @@ def rewrite_shards(run: Folder, denied: DenyList, image_format: str, image_px: i
     tables = [index.filter(pc.invert(pc.is_in(index["shard"], pa.array(names, pa.string()))))]
     for name in names:
         split: Split = "train" if name.startswith("train") else "heldout"
-        left = [sample for sample in read_samples(folder, name) if sample.sample_id not in denied.sample_ids]
-        del entries[name]
+        # Of a takedown that was cut off before the index was written, an empty tar and its entry may be gone.
+        held = read_samples(folder, name) if folder.exists(name) else ()
+        left = [sample for sample in held if sample.sample_id not in denied.sample_ids]
+        entries.pop(name, None)
         if not left:
             folder.delete(name)
             continue

@@ -1,6 +1,7 @@
 """Takedown of a run: who is meant, and every place of the run folder without them."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,24 +9,38 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow.fs import FileSelector, FileType
 
-from manifests.denied import ALIKE_BITS, DenyList, add_denied, copies_hashes, is_flat, person_sha256, url_sha256
+from manifests.denied import (
+    ALIKE_BITS,
+    DenyList,
+    add_denied,
+    copies_hashes,
+    is_flat,
+    person_sha256,
+    read_denied,
+    url_sha256,
+)
 from manifests.forget import Affected, find_affected, purge_tables, rewrite_shards, touched_shards
 from manifests.pages import write_report
 from manifests.perceptual import VIEWS
 from manifests.store import Folder
 from pipelines import faces
+from pipelines.commands.lists import KEEP_FILE, write_lists
 from pipelines.crawl.denied import purge_fetched
 from pipelines.crawl.plan import plan_names
 from pipelines.recipe import Recipe
 from pipelines.run import RunError
 from pipelines.samples import Looked, Planting, look
 from pipelines.sources import PARTS, Record, without_denied
+from pipelines.stages import STAGE_FILE, STARTED_FILE
 from pipelines.stages.context import PARTS_FILE, frozen_parts
 from pipelines.stages.manifest import MANIFEST_FILE, write_manifest
 
 Mask = npt.NDArray[np.bool_]
 _REVIEW = "review"
+# Temporary names of files that are written, and of logs that are made of parts to fetch again.
+_HALF_WRITTEN = re.compile(r"\..+\.[0-9a-f]{32}|\.log-\d+\.bin")
 
 
 @dataclass(frozen=True)
@@ -65,7 +80,9 @@ def plan(run: Folder, recipe: Recipe, asked: Asked) -> Plan:
         return _asked(table, asked, shown)
 
     affected = find_affected(run, names, asked.person)
-    if not affected.rows:
+    if not affected.rows and _is_denied(run, asked):
+        affected = Affected([], 0, 0, 0, frozenset())  # what a takedown that was cut off left is still to be done
+    elif not affected.rows:
         if asked.id is not None:
             raise RunError(f"{run} holds no image, face or sample of the id {asked.id}; ids stand in manifest.parquet")
         affected = Affected([_unknown(asked, shown)], 0, 0, 0, frozenset())
@@ -75,9 +92,18 @@ def plan(run: Folder, recipe: Recipe, asked: Asked) -> Plan:
     return Plan(affected, shards, checkpoints)
 
 
+def _is_denied(run: Folder, asked: Asked) -> bool:
+    """Whether the run's own list holds what is asked for already."""
+    denied = read_denied([run])
+    if asked.id is not None:
+        return asked.id in denied.record_ids or asked.id in denied.sample_ids
+    digest = None if asked.image is None else hashlib.sha256(asked.image).hexdigest()
+    return denied.holds("", digest, asked.url, asked.person)
+
+
 def _check_fetched(run: Folder) -> None:
     folder = run.child("fetched")
-    if plan_names(folder) and any(name.startswith("log-") for name in folder.names()):
+    if plan_names(folder) and not folder.exists(STAGE_FILE):
         raise RunError(f"{run} is not done with fetching; finish the stage fetch first (dcgan run --until fetch)")
 
 
@@ -149,12 +175,16 @@ def take_down(run: Folder, recipe: Recipe, planned: Plan) -> list[str]:
     """
     _check_fetched(run)
     denied = add_denied(run, planned.affected.rows)
-    rewritten = rewrite_shards(run, denied, recipe.ingest.image_format, recipe.ingest.image_px, recipe.seed)
+    _delete_leftovers(run)
+    if run.child("shards").exists(STAGE_FILE):
+        rewritten = rewrite_shards(run, denied, recipe.ingest.image_format, recipe.ingest.image_px, recipe.seed)
+    else:
+        rewritten = _drop_unfinished_shards(run)
     review = run.child(_REVIEW)
     if any(_names_one_of(review.read_bytes(name), denied) for name in review.names()):
         review.delete_all()
     # The page shows thumbs of samples, so it is made anew once they are gone; until then there is none.
-    had_report = run.child("report").exists("index.html")
+    had_report = any(run.child("report").exists(name) for name in ("index.html", STAGE_FILE))
     run.child("report").delete("index.html")
     run.delete(MANIFEST_FILE)
     purge_fetched(run.child("fetched"), denied)
@@ -166,9 +196,27 @@ def take_down(run: Folder, recipe: Recipe, planned: Plan) -> list[str]:
     purge_tables(run, denied)
     if run.child("groups").exists("quality.json"):
         write_manifest(run, [part.number for part in parts])
+        if run.exists(KEEP_FILE):
+            write_lists(run)
     if had_report:
         write_report(run)
     return rewritten
+
+
+def _delete_leftovers(run: Folder) -> None:
+    """Delete what processes that were killed had half written: it may hold any image, and no one reads it."""
+    for info in run.filesystem.get_file_info(FileSelector(run.path(), recursive=True)):
+        if info.type == FileType.File and _HALF_WRITTEN.fullmatch(info.base_name):
+            run.filesystem.delete_file(info.path)
+
+
+def _drop_unfinished_shards(run: Folder) -> list[str]:
+    """Delete the tars of a stage that is not done, and its plan: it has no index to find what they hold by."""
+    folder = run.child("shards")
+    for name in folder.names():
+        if name != STARTED_FILE:
+            folder.delete(name)
+    return []
 
 
 def _names_one_of(data: bytes, denied: DenyList) -> bool:

@@ -4,9 +4,10 @@ from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from manifests.denied import DenyList, denied_key, url_sha256
+from manifests.denied import DenyList, denied_id, denied_key, url_sha256
 from manifests.schema import Reason, record_id
 from manifests.store import Folder
 from pipelines.crawl.plan import Wanted, plan_names, read_groups
@@ -48,17 +49,22 @@ def _listed(source: str, entry: Row, denied: DenyList) -> Row:
 def purge_fetched(folder: Folder, denied: DenyList) -> None:
     """Take what is denied out of the plans and the parts that are sealed."""
     parts = [f"part-{part:05d}.parquet" for group in read_groups(folder) for part in group.parts]
+    numbers: set[int] = set()
+    for name in parts:
+        table = folder.read_table(name, ["number", "sha256"])
+        found = pc.is_in(table["sha256"], pa.array(sorted(denied.sha256), pa.string()))
+        numbers.update(table.filter(found)["number"].to_pylist())
+    # The plans come first: what was fetched of a URL, only the parts say.
     for name in [*plan_names(folder), *parts]:
-        _purge(folder, name, denied)
+        _purge(folder, name, denied, frozenset(numbers))
 
 
-def _purge(folder: Folder, name: str, denied: DenyList) -> None:
+def _purge(folder: Folder, name: str, denied: DenyList, numbers: frozenset[int]) -> None:
     with folder.open_input(name) as file:
         table = pq.ParquetFile(file)
-        sealed = "image" in table.schema_arrow.names
-        columns = ["source", "url", "listed", *(["sha256"] if sealed else [])]
+        columns = ["number", "source", "url", "listed"]
         touched = any(
-            _purged(row, denied) is not row
+            _purged(row, denied, numbers) is not row
             for place in range(table.num_row_groups)
             for row in table.read_row_group(place, columns=columns).to_pylist()
         )
@@ -66,13 +72,14 @@ def _purge(folder: Folder, name: str, denied: DenyList) -> None:
             return
         with folder.write_atomic(name) as out, pq.ParquetWriter(out, table.schema_arrow, compression="zstd") as writer:
             for place in range(table.num_row_groups):
-                rows = [_purged(row, denied) for row in table.read_row_group(place).to_pylist()]
+                rows = [_purged(row, denied, numbers) for row in table.read_row_group(place).to_pylist()]
                 group = pa.Table.from_pylist(rows, table.schema_arrow)
                 writer.write_table(group, row_group_size=max(1, len(group)))
 
 
-def _purged(row: Row, denied: DenyList) -> Row:
-    if row.get("sha256") in denied.sha256:
+def _purged(row: Row, denied: DenyList, numbers: frozenset[int]) -> Row:
+    """The row without what is denied; of URLs of these numbers it was an image of denied bytes."""
+    if row["number"] in numbers and denied_id(row["url"]) is None:
         row = row | {"listed": [_hidden(row["source"], entry) for entry in row["listed"]]}
         hidden = denied_key(url_sha256(row["url"]))
         return _nothing_of(row | {"url": hidden, "target": hidden})

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import pyarrow as pa
 from pydantic import Field
 
-from manifests.denied import DenyList, denied_key
+from manifests.denied import DenyList, denied_id, denied_key
 from manifests.schema import Reason, record_id
 from pipelines.sources.drawn import DrawnSource
 from pipelines.sources.folder import FolderSource
@@ -128,5 +128,8 @@ def _without_denied(source: Source, part: PartRange, entry: bytes, denied: DenyL
 
 
 def _taken_down(entry: bytes) -> str | None:
-    """The key of an entry that was taken down; no source's entry begins so."""
-    return entry.removeprefix(_TAKEN_DOWN).decode() if entry.startswith(_TAKEN_DOWN) else None
+    """The key of an entry that was taken down; None of any other, which may begin with null bytes too."""
+    if not entry.startswith(_TAKEN_DOWN):
+        return None
+    key = entry.removeprefix(_TAKEN_DOWN).decode("utf-8", "replace")
+    return key if denied_id(key) is not None else None
