@@ -26,7 +26,7 @@ from manifests import audit
 from manifests.crawl import FETCHING, NUMBERS, crawl, faces_per_image, hosts
 from manifests.pages import printable, render
 from manifests.pages.galleries import PICTURE_PX, pictures
-from manifests.pages.people import SHOWN_FACES, SHOWN_NAMES
+from manifests.pages.people import FEW_PEOPLE, SHOWN_FACES, SHOWN_NAMES
 from manifests.schema import MANIFEST, SAMPLES, Reason, Status, status_of
 from manifests.store import Folder
 from pipelines.commands.summary import funnel
@@ -306,6 +306,9 @@ def test_people_are_listed_by_what_is_kept_with_their_total(run: Folder, html: s
     assert shared > 0
     assert f"Kept under several names {shared} " in words
     assert f"Uncertain faces {sums['unsure']}" in words
+    numbers = [of["kept"] for of in named.values()]
+    assert len(numbers) < FEW_PEOPLE
+    assert f"least to most: {min(numbers)} to {max(numbers)} " in words
 
 
 def test_origins_say_on_what_terms_from_where_and_what_was_left_alone(run: Folder, html: str) -> None:
@@ -369,6 +372,16 @@ def test_whole_images_with_names_are_counted_by_person_alone(tmp_path: Path) -> 
     words = words_of(section(page, "people"))
     assert "Person Images Kept Ann 2 2 all 1 2 2" in words
     assert not re.search('aria-labelledby="(faces|origins)"', page)
+
+
+def test_of_many_people_the_outliers_are_left_out(tmp_path: Path) -> None:
+    run = Folder(tmp_path)
+    kept: Row = {"source": "s", "status": "kept", "width": 9, "height": 9, "mean": 1.0, "sharpness": 1.0}
+    people = [*range(1, FEW_PEOPLE), *[0] * 100]  # one image each, but of one person 100
+    records = [kept | {"record_id": str(i), "source_key": str(i), "person": f"P{p}"} for i, p in enumerate(people)]
+    filled = [dict.fromkeys(SAMPLES.names) | row for row in records]
+    run.child("samples").write_table("part-00000.parquet", pa.Table.from_pylist(filled, SAMPLES))
+    assert "Kept a person, median 1 5 % to 95 %: 1 to 1 " in words_of(section(render(run), "people"))
 
 
 def test_before_deduplication_the_page_says_what_is_known(run: Folder, tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ SHOWN_NAMES = 15
 SHOWN_DETAILS = 12
 # Faces an image: from where on they are counted together.
 STEPS = (0, 1, 2, 3, 4, 5, 10, 20)
+# Of fewer people the outer percentiles would be numbers that nobody has.
+FEW_PEOPLE = 40
 
 
 def sections(run: Folder, recipe: dict[str, Any] | None) -> dict[str, Any]:
@@ -106,10 +108,12 @@ def _people(found: Crawl) -> dict[str, Any] | None:
     if not len(named):
         return None
     kept = named["kept"].to_numpy()
+    few = len(named) < FEW_PEOPLE
     return {
         "total": len(named),
         "kept": int(np.count_nonzero(kept)),
-        "quantiles": np.percentile(kept, [5, 50, 95]).tolist(),
+        "quantiles": np.percentile(kept, [0, 50, 100] if few else [5, 50, 95]).tolist(),
+        "between": "least to most" if few else "5 % to 95 %",
         "unsure": int(named["unsure"].to_numpy().sum()),
         "shared": found.shared,
         "faces": found.faces > 0,
