@@ -34,7 +34,7 @@ MEANINGS = {
     Reason.FACE_TOO_SMALL: "fewer pixels than the recipe asks of a face",
     Reason.FACE_UNSURE: "the detector was less sure than the recipe asks",
     Reason.FACE_FALSE: "a second look took it for no face",
-    Reason.FACE_AT_EDGE: "cut off by the image's edge",
+    Reason.FACE_AT_EDGE: "no room in its image for the square with its margin",
     Reason.FACE_BLURRED: "less sharp than the recipe asks",
     Reason.EXACT_REPEAT: "the same bytes as a record that stays",
     Reason.NEAR_DUPLICATE: "nearly the same picture as one that stays",

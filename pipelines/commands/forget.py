@@ -50,6 +50,7 @@ def forget(
     _show(console, planned, done=True)
     console.print(f"denied from now on: {folder.path(DENIED_FILE)}; for other runs name it under ingest.deny")
     if planned.checkpoints:
+        console.print(f"trained on it: {', '.join(planned.checkpoints)}")
         console.print(f"train without it: dcgan run RECIPE --run {run} --redo train")
 
 
