@@ -1,5 +1,6 @@
 """The deny list: what it holds does not come back, in whatever form, and nothing else is left out."""
 
+import asyncio
 import hashlib
 import io
 import tarfile
@@ -12,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 from crawl_forms import write_response
+from crawl_server import crawl_server, picture
 from hypothesis import given
 from hypothesis import strategies as st
 from warcio.warcwriter import WARCWriter
@@ -34,9 +36,10 @@ from manifests.schema import SAMPLES, Reason, record_id
 from manifests.store import Folder
 from pipelines.crawl.denied import purge_fetched
 from pipelines.crawl.denied import without_denied as wanted_without_denied
-from pipelines.crawl.parts import read_sealed, sealed_name
+from pipelines.crawl.parts import fetch_parts, read_sealed, reopen, sealed_name
 from pipelines.crawl.plan import planned, read_group, read_groups, wanted_urls, write_plan
 from pipelines.crawl.rows import FETCHED
+from pipelines.crawl.settings import FetchSettings
 from pipelines.denied import taken_down, without_copies
 from pipelines.recipe import IngestSettings, Recipe
 from pipelines.samples import Looked, Planting, look
@@ -380,3 +383,33 @@ def test_a_denied_address_is_not_asked_for() -> None:
     left = [wanted_without_denied(wanted, denied) for wanted in wanted_urls("web", listed_urls())]
     assert [denied_id(wanted.target) is not None for wanted in left] == [False, True, False, False]
     assert "2.jpg" not in repr(left[1])
+
+
+def test_what_was_purged_is_not_asked_for_when_a_part_is_opened_again(tmp_path: Path) -> None:
+    fetched = Folder(tmp_path)
+    agent = {"user_agent": "testbot/1.0 (+mailto:nobody@example.com)", "per_host_delay_s": 0, "retries": 0}
+    settings = FetchSettings.model_validate(agent | {"allow_hosts": ["127.0.0.2"]})
+
+    def fetch_all() -> None:
+        for group in read_groups(fetched):
+            asyncio.run(fetch_parts(fetched, settings, read_group(fetched, group.plan, group.place)))
+
+    with crawl_server(["127.0.0.2"]) as server:
+        paths = ["/good/1.png", "/broken/2.png", "/broken/3.png", "/good/4.png"]
+        rows = [{"url": server.url(path), "person": f"Person {path}", "licence": None} for path in paths]
+        write_plan(fetched, planned(wanted_urls("web", pa.Table.from_pylist(rows)), 10))
+        fetch_all()
+        assert {row["image"] is not None for row in fetched_rows(fetched).values()} == {True, False}
+        purge_fetched(fetched, deny_list(*({"url_sha256": url_sha256(server.url(path))} for path in paths[:2])))
+        assert reopen(fetched, 0)
+        asked = len(server.asked)
+        fetch_all()
+        again = [path for path in server.paths()[asked:] if not path.startswith(("/robots", "/.well"))]
+    assert again == ["/broken/3.png"]
+    after = fetched_rows(fetched)
+    assert [after[number]["reason"] for number in range(4)] == ["denied", "denied", "not_fetched", None]
+    data = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert picture("/good/1.png") not in data
+    assert picture("/good/4.png") in data
+    for path in paths[:2]:
+        assert path not in repr(after)

@@ -450,19 +450,25 @@ def test_cut_off_at_any_file_the_same_command_completes_it(
 
 
 def test_cut_off_as_a_tar_is_deleted(run: Folder, photos: Path, tmp_path: Path) -> None:
-    """All samples of a tar are taken down, one takedown each but the last of which the tar goes."""
+    """All samples of a tar are taken down one by one; with the last of them the tar goes."""
     recipe = recipe_of(photos)
     index = run.child("shards").read_table("index.parquet").to_pylist()
-    name = index[0]["shard"]
+    tars = [row["shard"] for row in index]
+    name = min(sorted(set(tars)), key=tars.count)
     copied = copy_of(run, tmp_path)
     ids = [row["sample_id"] for row in index if row["shard"] == name]
     for one in ids[:-1]:
         take_down(copied, recipe, plan(copied, recipe, Asked(id=one)))
     assert copied.child("shards").exists(name)
     last = Asked(id=ids[-1])
-    for after in range(9):
-        with cut_after(after), pytest.raises(Cut):
-            take_down(copied, recipe, plan(copied, recipe, last))
+    for after in range(1, 6):
+        (tmp_path / f"{after}").mkdir()
+        _check_tar_goes(copy_of(copied, tmp_path / f"{after}"), recipe, name, last, after)
+
+
+def _check_tar_goes(copied: Folder, recipe: Recipe, name: str, last: Asked, after: int) -> None:
+    with cut_after(after), pytest.raises(Cut):
+        take_down(copied, recipe, plan(copied, recipe, last))
     take_down(copied, recipe, plan(copied, recipe, last))
     shards = copied.child("shards")
     assert not shards.exists(name)
@@ -493,7 +499,7 @@ main()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("after", [0, 1, 3, 6, 9, 14])
+@pytest.mark.parametrize("after", [0, 3, 9])
 def test_killed_as_it_writes_the_same_command_completes_it(run: Folder, after: int, tmp_path: Path) -> None:
     whole = copy_of(run, tmp_path)
     forget(whole, "person", tmp_path)
