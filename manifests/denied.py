@@ -1,6 +1,7 @@
 """The deny list: what was taken down, as hashes alone, so that nothing of it is kept and later runs leave it out."""
 
 import hashlib
+import json
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -74,6 +75,12 @@ class DenyList:
         """uint64[K, 2 V]: of each denied picture that is not flat, those of its views."""
         found = [hashes for hashes in self.table["phashes"].to_pylist() if hashes]
         return np.array(found, np.uint64).reshape(-1, 2 * len(VIEWS))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of all that it holds, in whatever order, as 64 hex digits."""
+        rows = sorted(json.dumps(row, sort_keys=True) for row in self.table.to_pylist())
+        return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
     def __len__(self) -> int:
         return len(self.table)

@@ -53,6 +53,8 @@ def look_like(hashes: Hashes, denied: DenyList) -> npt.NDArray[np.int64]:
 
     hashes: uint64[N, K], pHashes of the whole picture, its mirror image, and views of it if known
     """
+    if not len(hashes) or not len(denied.hashes):
+        return np.empty(0, np.int64)
     found = [np.empty(0, np.int64)]
     of_row = np.repeat(np.arange(len(hashes)), hashes.shape[1])
     views, wholes = np.unique(denied.hashes)[:, None], np.unique(denied.hashes[:, 0])[:, None]

@@ -5,22 +5,20 @@ import fcntl
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
 import yaml
 
 from manifests.store import Folder
 from pipelines import cluster
+from pipelines.inputs import list_inputs, sources_within
 from pipelines.parts import start_workers
 from pipelines.progress import Reporter
 from pipelines.recipe import Recipe
-from pipelines.sources import Source, UrlsSource, list_parts
-from pipelines.stages import STAGE_FILE, STAGES, STARTED_FILE, Stage, fetch, fingerprints, ingest, stages_of
+from pipelines.stages import STAGE_FILE, STAGES, STARTED_FILE, Stage, fetch, fingerprints, stages_of
 from pipelines.stages.context import Context
 
 RECIPE_FILE = "recipe.yaml"
@@ -73,7 +71,7 @@ def run_recipe(
         # All that may be refused comes before anything is deleted or written.
         for stage in left:
             stage.check(recipe, run)
-        lists = _list_inputs(recipe, run, left, again, reopened=redo == "fetch" and _is_same(run, "fetch", prints))
+        lists = list_inputs(recipe, run, left, again, reopened=redo == "fetch" and _is_same(run, "fetch", prints))
         with cluster.session(address, recipe.resources, trains=any(stage.name == "train" for stage in left)):
             if redo is not None:
                 _clear_from(run, redo, prints)
@@ -85,33 +83,6 @@ def run_recipe(
                     _begin(run, stage, prints[stage.name])
                     lists[stage.name]()
                 _do(stage, context, prints[stage.name])
-
-
-def sources_within(recipe: Recipe, run: Folder) -> tuple[Source, ...]:
-    """The recipe's sources; those that read what the run fetched know where it lies."""
-    return tuple(source.within(run) if isinstance(source, UrlsSource) else source for source in recipe.sources)
-
-
-def _list_inputs(
-    recipe: Recipe, run: Folder, left: Sequence[Stage], again: Sequence[Stage], reopened: bool
-) -> dict[str, Callable[[], None]]:
-    """What the stages that read the sources have to freeze before they begin; the sources are looked at now.
-
-    Only what the stage fetch brings is listed when it is there.
-
-    Raises:
-        SourceError: a source can't be used.
-    """
-    names, part_images = {stage.name for stage in left}, recipe.resources.part_images
-    anew = {stage.name for stage in again}
-    freeze: dict[str, Callable[[], None]] = {}
-    if "fetch" in names and (not fetch.is_prepared(run) or ("fetch" in anew and not reopened)):
-        freeze["fetch"] = partial(fetch.prepare, run, fetch.list_urls(recipe, run))
-    if "ingest" in names and ("ingest" in anew or not ingest.is_prepared(run)):
-        fetched = fetch.url_sources(recipe) if "fetch" in names else ()
-        parts = list_parts([source for source in recipe.sources if source not in fetched], part_images)
-        freeze["ingest"] = lambda: ingest.prepare(run, recipe, parts + list_parts(fetched, part_images, len(parts)))
-    return freeze
 
 
 def chosen_stages(
@@ -278,30 +249,3 @@ def locked(run: Folder) -> Iterator[None]:
         except BlockingIOError as error:
             raise RunError(f"{run}: another process works on this run; wait for it or end it") from error
         yield
-
-
-def planned_work(recipe: Recipe, run: Folder, stages: tuple[Stage, ...], reporter: Reporter) -> list[tuple[str, str]]:
-    """(stage, what it would do) of every stage, without doing any of it."""
-    recipe = recipe.model_copy(update={"sources": sources_within(recipe, run)})
-    context = Context(run, recipe, reporter, on_cluster=False)
-    fetches = any(stage.name == "fetch" and not is_done(run, stage) for stage in stages)
-    planned = []
-    for stage in stages:
-        if is_done(run, stage):
-            planned.append((stage.name, "done"))
-            continue
-        if stage.name == "fetch" and not fetch.is_prepared(run):
-            urls = fetch.list_urls(recipe, run)
-            planned.append((stage.name, f"{len(urls):,} URLs in {pc.max(urls['part']).as_py() + 1:,} parts to do"))
-        elif stage.name == "fetch" or ingest.is_prepared(run):
-            finished, total = stage.progress(context)
-            planned.append((stage.name, f"{total - finished:,} of {total:,} to do" if total else "all to do"))
-        elif stage.name in ("ingest", "encode"):
-            listed = [source for source in recipe.sources if not (fetches and isinstance(source, UrlsSource))]
-            parts = list_parts(listed, recipe.resources.part_images)
-            records = sum(part.range.records for part in parts)
-            more = " and what is fetched" if fetches else ""
-            planned.append((stage.name, f"{len(parts):,} parts of {records:,} records{more} to do"))
-        else:
-            planned.append((stage.name, "all to do"))
-    return planned

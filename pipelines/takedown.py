@@ -13,7 +13,6 @@ from pyarrow.fs import FileSelector, FileType
 
 from manifests.denied import (
     ALIKE_BITS,
-    DenyList,
     add_denied,
     copies_hashes,
     is_flat,
@@ -29,18 +28,20 @@ from pipelines import faces
 from pipelines.commands.lists import KEEP_FILE, write_lists
 from pipelines.crawl.denied import purge_fetched
 from pipelines.crawl.plan import plan_names
+from pipelines.denied import look_like
 from pipelines.recipe import Recipe
 from pipelines.run import RunError
 from pipelines.samples import Looked, Planting, look
 from pipelines.sources import PARTS, Record, without_denied
 from pipelines.stages import STAGE_FILE, STARTED_FILE
 from pipelines.stages.context import PARTS_FILE, frozen_parts
+from pipelines.stages.encode import ENCODER_FILE
 from pipelines.stages.manifest import MANIFEST_FILE, write_manifest
 
 Mask = npt.NDArray[np.bool_]
 _REVIEW = "review"
-# Temporary names of files that are written, and of logs that are made of parts to fetch again.
-_HALF_WRITTEN = re.compile(r"\..+\.[0-9a-f]{32}|\.log-\d+\.bin")
+# Temporary names of files that are written, and logs of parts that are fetched: none of them is in use any more.
+_HALF_WRITTEN = re.compile(r"\..+\.[0-9a-f]{32}|\.?log-\d+\.bin")
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,13 @@ class Asked:
 class Plan:
     """What a takedown reaches, by count; shards by name.
 
-    checkpoints: of networks that were trained on an image of it
+    checkpoints: of networks that were trained on an image of it; encoder: whether the hash's network may have been
     """
 
     affected: Affected
     shards: list[str]
     checkpoints: list[str]
+    encoder: bool
 
 
 def plan(run: Folder, recipe: Recipe, asked: Asked) -> Plan:
@@ -80,7 +82,7 @@ def plan(run: Folder, recipe: Recipe, asked: Asked) -> Plan:
         return _asked(table, asked, shown)
 
     affected = find_affected(run, names, asked.person)
-    if not affected.rows and _is_denied(run, asked):
+    if not affected.rows and _is_denied(run, asked, shown):
         affected = Affected([], 0, 0, 0, frozenset())  # what a takedown that was cut off left is still to be done
     elif not affected.rows:
         if asked.id is not None:
@@ -89,16 +91,20 @@ def plan(run: Folder, recipe: Recipe, asked: Asked) -> Plan:
     shards = touched_shards(run, affected.kept)
     trained = any(name.startswith("train") for name in shards)
     checkpoints = run.child("training").child("checkpoints").names() if trained else []
-    return Plan(affected, shards, checkpoints)
+    encoder = bool(affected.images) and run.child("codes").exists(ENCODER_FILE)
+    return Plan(affected, shards, checkpoints, encoder)
 
 
-def _is_denied(run: Folder, asked: Asked) -> bool:
+def _is_denied(run: Folder, asked: Asked, shown: list[Looked] | None) -> bool:
     """Whether the run's own list holds what is asked for already."""
     denied = read_denied([run])
     if asked.id is not None:
         return asked.id in denied.record_ids or asked.id in denied.sample_ids
     digest = None if asked.image is None else hashlib.sha256(asked.image).hexdigest()
-    return denied.holds("", digest, asked.url, asked.person)
+    if denied.holds("", digest, asked.url, asked.person):
+        return True
+    hashes = np.array(_hashes(shown or []), np.uint64).reshape(-1, 2 * len(VIEWS))
+    return len(look_like(hashes, denied)) > 0
 
 
 def _check_fetched(run: Folder) -> None:
@@ -180,9 +186,9 @@ def take_down(run: Folder, recipe: Recipe, planned: Plan) -> list[str]:
         rewritten = rewrite_shards(run, denied, recipe.ingest.image_format, recipe.ingest.image_px, recipe.seed)
     else:
         rewritten = _drop_unfinished_shards(run)
-    review = run.child(_REVIEW)
-    if any(_names_one_of(review.read_bytes(name), denied) for name in review.names()):
-        review.delete_all()
+    if planned.affected.images:
+        # Its pairs are of other groups than there are now, and its page may show what is taken down.
+        run.child(_REVIEW).delete_all()
     # The page shows thumbs of samples, so it is made anew once they are gone; until then there is none.
     had_report = any(run.child("report").exists(name) for name in ("index.html", STAGE_FILE))
     run.child("report").delete("index.html")
@@ -217,8 +223,3 @@ def _drop_unfinished_shards(run: Folder) -> list[str]:
         if name != STARTED_FILE:
             folder.delete(name)
     return []
-
-
-def _names_one_of(data: bytes, denied: DenyList) -> bool:
-    text = data.decode("utf-8", "replace")
-    return any(sample in text for sample in denied.sample_ids)

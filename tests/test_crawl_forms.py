@@ -29,8 +29,8 @@ from manifests.store import Folder
 from pipelines import yunet
 from pipelines.crawl.plan import read_groups
 from pipelines.faces import load_model
+from pipelines.inputs import sources_within
 from pipelines.recipe import Recipe
-from pipelines.run import sources_within
 from pipelines.samples import Planting
 from pipelines.sources import list_parts
 from pipelines.stages import fetch

@@ -32,7 +32,7 @@ from pipelines.crawl.parts import fetch_parts, log_path, reopen
 from pipelines.crawl.plan import plan_names, planned, read_group, read_groups, wanted_urls, write_plan
 from pipelines.progress import Reporter
 from pipelines.recipe import Recipe
-from pipelines.run import RunError, _clear_from, _list_inputs, run_recipe
+from pipelines.run import RunError, _clear_from, list_inputs, run_recipe
 from pipelines.sources import SourceError
 from pipelines.sources.urls import UrlsSource
 from pipelines.stages import STAGE_FILE, fingerprints, stages_of
@@ -453,7 +453,7 @@ def test_a_start_that_got_no_further_than_its_fingerprint_is_planned_anew(tmp_pa
     recipe = recipe_of(write_list(tmp_path / "list.csv", ["http://a.test/1"]))
     for redo in (False, True):
         stages = stages_of(recipe)[:2]
-        lists = _list_inputs(recipe, Folder(tmp_path / "run"), stages, stages if redo else (), reopened=redo)
+        lists = list_inputs(recipe, Folder(tmp_path / "run"), stages, stages if redo else (), reopened=redo)
         assert list(lists) == ["fetch", "ingest"]
 
 

@@ -358,11 +358,25 @@ def test_what_the_run_does_not_hold_is_denied_for_later(run: Folder, tmp_path: P
 
 def test_twice_is_once(taken: tuple[str, Folder], tmp_path: Path) -> None:
     case, after = taken
-    if case == "image":
-        return  # nothing is left to compare the copy with, so that it is put on the list by itself
     copied = copy_of(after, tmp_path)
     forget(copied, case, tmp_path)
     assert files_of(copied) == files_of(after)
+
+
+def test_a_review_and_old_logs_go_with_what_they_showed(run: Folder, photos: Path, tmp_path: Path) -> None:
+    recipe, copied = recipe_of(photos), copy_of(run, tmp_path)
+    copied.child("review").write_bytes("review.html", b"pictures")
+    # A log that a kill left beside its finished part.
+    copied.child("fetched").write_bytes("log-00003.bin", b"pictures")
+    nobody = plan(copied, recipe, Asked(person="Nobody Here"))
+    take_down(copied, recipe, nobody)
+    assert (nobody.affected.images, nobody.encoder, nobody.checkpoints) == (0, False, [])
+    assert copied.child("review").exists("review.html")
+    assert copied.child("fetched").names() == []
+    one = plan(copied, recipe, asked_of("id"))
+    take_down(copied, recipe, one)
+    assert one.encoder
+    assert not copied.exists("review")
 
 
 def test_what_is_asked_for_wrongly_is_one_error(run: Folder, photos: Path) -> None:

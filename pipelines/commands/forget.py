@@ -52,6 +52,8 @@ def forget(
     if planned.checkpoints:
         console.print(f"trained on it: {', '.join(planned.checkpoints)}")
         console.print(f"train without it: dcgan run RECIPE --run {run} --redo train")
+    if planned.encoder:
+        console.print(f"the hash's network may be fitted on it; without it: dcgan run RECIPE --run {run} --redo encode")
 
 
 def _recipe(folder: Folder) -> Recipe:

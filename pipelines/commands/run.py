@@ -11,9 +11,10 @@ from rich.table import Table
 
 from manifests.store import Folder
 from pipelines.commands.summary import run_summary
+from pipelines.dry_run import planned_work
 from pipelines.progress import Reporter
 from pipelines.recipe import load_recipe
-from pipelines.run import check_unchanged, chosen_stages, planned_work, run_recipe
+from pipelines.run import check_unchanged, chosen_stages, run_recipe
 from pipelines.stages import STAGES, fingerprints, stages_of
 
 STAGE_NAMES = [stage.name for stage in STAGES]

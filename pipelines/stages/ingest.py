@@ -69,7 +69,7 @@ def identity(settings: IngestSettings) -> dict[str, Any]:
     described: dict[str, Any] = settings.model_dump(mode="json", exclude={"faces", "deny"})
     if settings.deny:
         # By what they hold, not by where they lie.
-        described["deny"] = sorted(read_denied((), settings.deny).record_ids)
+        described["deny"] = read_denied((), settings.deny).fingerprint
     if settings.faces is not None:
         described["faces"] = faces.identity(settings.faces)
     return described
