@@ -30,9 +30,10 @@ from pipelines.__main__ import app
 from pipelines.crawl.log import Log
 from pipelines.crawl.parts import fetch_parts, log_path, reopen
 from pipelines.crawl.plan import plan_names, planned, read_group, read_groups, wanted_urls, write_plan
+from pipelines.inputs import list_inputs
 from pipelines.progress import Reporter
 from pipelines.recipe import Recipe
-from pipelines.run import RunError, _clear_from, list_inputs, run_recipe
+from pipelines.run import RunError, _clear_from, run_recipe
 from pipelines.sources import SourceError
 from pipelines.sources.urls import UrlsSource
 from pipelines.stages import STAGE_FILE, fingerprints, stages_of
