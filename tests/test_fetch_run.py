@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner
 
-from manifests.denied import DENIED, DenyList, denied_id, denied_key, person_sha256, read_denied, url_sha256
+from manifests.denied import DENIED, DenyList, add_denied, denied_id, denied_key, person_sha256, read_denied, url_sha256
 from manifests.schema import Reason, Status, record_id
 from manifests.store import Folder
 from pipelines import takedown
@@ -39,8 +39,8 @@ from pipelines.run import RunError, _clear_from, _list_inputs, run_recipe
 from pipelines.samples import Planting
 from pipelines.sources import SourceError, list_parts, read_part
 from pipelines.sources.urls import UrlsSource
-from pipelines.stages import STAGE_FILE, fingerprints, ingest, stages_of
-from pipelines.stages.context import frozen_parts
+from pipelines.stages import STAGE_FILE, fetch, fingerprints, ingest, stages_of
+from pipelines.stages.context import Context, frozen_parts
 from pipelines.stages.fetch import _follow_up
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
@@ -578,6 +578,41 @@ def test_of_a_key_that_is_hidden_already_no_other_is_made(tmp_path: Path) -> Non
     purge_fetched(folder, denying(sha256=hashlib.sha256(picture("/good/1.png")).hexdigest()))
     found = [denied_id(record.key) for part in source.ranges(9) for record in source.read(part)]
     assert found == [record_id("web", url), record_id("web", f"{url} (Milo)")]
+
+
+def test_the_stage_settles_logs_first_keeps_to_deny_lists_and_leaves_no_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Folder(tmp_path / "run")
+    folder, path = run.child("fetched"), log_path(run.child("fetched"), 0)
+    recipe = recipe_of(tmp_path / "list.csv", retries=0)
+    monkeypatch.setattr("pipelines.stages.fetch.run_parts", lambda work, items, *_: map(work, items))
+
+    def whole_stage() -> dict[str, Any]:
+        with Reporter(Console(quiet=True)) as reporter:
+            return fetch.run(Context(run, recipe, reporter, on_cluster=False))
+
+    with crawl_server(HOSTS[1:4]) as server:
+        add_denied(run, denying(url_sha256=url_sha256(server.url("/good/2.png", "127.0.0.3"))).table.to_pylist())
+        urls = [server.url(path) for path in ("/good/1.png", "/broken/1.png", "/to/127.0.0.3/good/2.png")]
+        fetch.prepare(run, planned(wanted_urls("web", list_of(urls, [None] * 3)), 9))
+        counts = whole_stage()
+        assert (counts["URLs"], counts["images"], counts["of them to try again"]) == (3, 1, 1)
+        assert server.paths("127.0.0.3") == []
+        rows = {row["url"]: row["reason"] for table in folder.read_tables("part-") for row in table.to_pylist()}
+        assert rows == {urls[0]: None, urls[1]: Reason.NOT_FETCHED, urls[2]: Reason.DENIED}
+        # Killed as the part was opened again, when no group has a part that is not sealed.
+        with monkeypatch.context() as patch:
+            patch.setattr(Folder, "delete", _interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                reopen(folder, 0)
+        server.files["/broken/1.png"] = picture("/good/9.png")
+        counts = whole_stage()
+        assert (counts["images"], counts["of them to try again"]) == (2, 0)
+        path.write_bytes(b"left by a kill")
+        whole_stage()
+        assert sorted(os.listdir(folder.path())) == folder.names()
+        assert not path.exists()
 
 
 def ingested(run: Folder, recipe: Recipe, source: UrlsSource) -> dict[str, dict[str, Any]]:
