@@ -22,6 +22,11 @@ _DICTIONARY_COLUMNS = {"source", "status", "reason", "format", "change", "split"
 _STORED_COLUMNS = {"image"}
 
 
+def part_name(number: int) -> str:
+    """The file of a part, in every folder that keeps one a part."""
+    return f"part-{number:05d}.parquet"
+
+
 class Folder:
     """A folder of a run: a local path, or a URI such as `s3://bucket/runs/1`.
 
@@ -122,7 +127,7 @@ class Folder:
                     file.flush()
                     os.fsync(file.fileno())
                 os.replace(self.path(temporary), self.path(name))
-                _sync_folder(self.path())
+                sync_folder(self.path())
             else:
                 with self.filesystem.open_output_stream(self.path(temporary)) as stream:
                     yield cast(IO[bytes], stream)
@@ -182,7 +187,7 @@ class Folder:
                 yield self.read_table(name, columns)
 
 
-def _sync_folder(path: str) -> None:
+def sync_folder(path: str | Path) -> None:
     """Make a rename in the folder survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -25,6 +25,7 @@ import pytest
 ROBOTS = b"User-agent: *\nDisallow: /forbidden/\n"
 TDMREP = b'[{"location": "/reserved/*", "tdm-reservation": 1}, {"location": "/", "tdm-reservation": 0}]'
 BOMB_BYTES = 100 * 2**20
+_EMPTY_BLOCKS = b"\x00\x00\x00\xff\xff" * 3000
 
 
 @lru_cache(512)
@@ -162,6 +163,11 @@ class CrawlServer:
             writer.write(head + b"Content-Length: %d\r\n\r\n" % (len(image) + 50) + image)
         elif kind == "long":
             writer.write(head + b"Content-Length: %d\r\n\r\n" % (len(image) - 20) + image)
+        elif kind == "odd-type":
+            writer.write(head.replace(b"image/", b"image/\xff"))
+            writer.write(b"Content-Length: %d\r\n\r\n" % len(image) + image)
+        elif kind == "odd-words":
+            writer.write(b"HTTP/1.1 404 no\xff\xfe\r\nContent-Length: 0\r\n\r\n")
         elif kind == "reset":
             writer.write(head + b"Content-Length: %d\r\n\r\n" % len(image) + image[: len(image) // 2])
             await writer.drain()
@@ -182,6 +188,15 @@ class CrawlServer:
             while True:
                 writer.write(b"4000\r\n" + bytes(0x4000) + b"\r\n")
                 await writer.drain()
+        elif kind in ("tail", "hollow"):
+            # A packed image with no end of bytes after it, or blocks without end of which each is empty.
+            pieces = {"tail": (gzip.compress(image), bytes(0x4000)), "hollow": (gzip.compress(b"")[:10], _EMPTY_BLOCKS)}
+            piece, again = pieces[kind]
+            writer.write(head + b"Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n")
+            while True:
+                writer.write(b"%x\r\n" % len(piece) + piece + b"\r\n")
+                await writer.drain()
+                piece = again
         else:
             raise AssertionError(f"the test server knows no {kind}")
         await writer.drain()

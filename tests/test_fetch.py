@@ -11,9 +11,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from crawl_server import CrawlServer, crawl_server, nothing_leaves, picture
 
+from manifests.denied import DENIED, NOTHING_DENIED, DenyList, url_sha256
 from manifests.schema import Reason
 from pipelines.crawl.addresses import refusal_of_address
 from pipelines.crawl.connections import Lookup, opened_session, system_lookup
@@ -52,11 +54,17 @@ def settings(**changed: Any) -> FetchSettings:
     return FetchSettings.model_validate(quick | changed)
 
 
-def fetch(*urls: str, own: frozenset[str] | None = None, lookup: Lookup = system_lookup, **changed: Any) -> list[Ended]:
+def fetch(
+    *urls: str,
+    own: frozenset[str] | None = None,
+    lookup: Lookup = system_lookup,
+    denied: DenyList = NOTHING_DENIED,
+    **changed: Any,
+) -> list[Ended]:
     async def all_of_them() -> list[Ended]:
         chosen = settings(**changed)
         async with opened_session(chosen, lookup) as session:
-            fetcher = Fetcher(chosen, session, own or frozenset({*HOSTS, "a.test", "b.test", ""}))
+            fetcher = Fetcher(chosen, session, own or frozenset({*HOSTS, "a.test", "b.test", ""}), denied)
             return await asyncio.gather(*(fetcher.fetch(url) for url in urls))
 
     return asyncio.run(all_of_them())
@@ -98,6 +106,9 @@ def test_an_image_comes_with_all_that_is_known_of_it(server: CrawlServer) -> Non
         ("/no-http/1.jpg", Reason.NOT_FETCHED, "no HTTP: Bad status line", False),
         ("/endless/1.jpg", Reason.TOO_MANY_BYTES, "more than 1048576 bytes, limit largest_bytes=1048576", False),
         ("/bomb/1.jpg", Reason.TOO_MANY_BYTES, "more than 1048576 bytes", False),
+        ("/hollow/1.jpg", Reason.TOO_MANY_BYTES, "more than 1048576 bytes", False),
+        ("/tail/1.jpg", Reason.NOT_FETCHED, "more comes after the end of the gzip stream", False),
+        ("/odd-words/1.jpg", Reason.NOT_FETCHED, "404 no??", False),
         ("/odd-packing/1.jpg", Reason.NOT_FETCHED, "packed as br", False),
         ("/html/1.jpg", Reason.NOT_AN_IMAGE, "starts with b'<!DOCTYPE ht'", False),
         ("/empty/1.jpg", Reason.EMPTY, "0 bytes", False),
@@ -142,6 +153,74 @@ def test_a_body_that_is_longer_than_it_says_spoils_no_other_on_its_connection(se
             assert (outcome.reason, outcome.may_retry) == (Reason.NOT_FETCHED, False)
         else:
             assert image == picture(f"/long/{n}.png")[:-20]
+
+
+def test_headers_of_any_bytes_become_text(server: CrawlServer) -> None:
+    ((outcome, image),) = fetch(server.url("/odd-type/1.png"))
+    assert image == picture("/odd-type/1.png")
+    assert outcome.content_type == "image/?png"
+
+
+def test_reservations_of_no_valid_text_reserve_nothing_and_stop_nothing(server: CrawlServer) -> None:
+    server.files["/.well-known/tdmrep.json"] = rb'[{"location": ["/\ud800", "*\udfff*", "/tdm"], "tdm-reservation": 1}]'
+    ended = fetch(server.url("/good/1.png"), server.url("/tdm/1.png"))
+    assert [outcome.reason for outcome, _ in ended] == [None, Reason.OPTED_OUT]
+
+
+def test_a_fault_of_ours_is_an_outcome_too(server: CrawlServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(text: bytes, agent: str) -> None:
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr("pipelines.crawl.policies.read_rules", faulty)
+    for outcome, image in fetch(server.url("/good/1.png"), server.url("/good/2.png")):
+        assert (outcome.reason, outcome.may_retry, image) == (Reason.NOT_FETCHED, True, None)
+        assert outcome.detail == "RecursionError: too deep"
+
+
+def test_no_proxy_and_no_password_of_the_environment_is_used(
+    server: CrawlServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.2 login me password secret\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        for spelt in (name, name.lower()):
+            monkeypatch.setenv(spelt, server.url("", "127.0.0.3"))
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    plain, closed = fetch(server.url("/good/1.png"), f"https://127.0.0.2:{free_port()}/good/2.png")
+    assert (plain[0].reason, closed[0].reason) == (None, Reason.NOT_FETCHED)
+    assert set(server.connections) == {"127.0.0.2"}
+    assert all("authorization" not in asked.headers for asked in server.asked)
+
+
+def denying(**held: str) -> DenyList:
+    return DenyList(pa.Table.from_pylist([dict.fromkeys(DENIED.names) | {"record_id": "one"} | held], DENIED))
+
+
+@pytest.mark.parametrize("own", [None, frozenset({"127.0.0.2"})])
+def test_what_was_taken_down_is_not_asked_for_wherever_it_is_met(
+    server: CrawlServer, own: frozenset[str] | None
+) -> None:
+    denied = denying(url_sha256=url_sha256(server.url("/good/1.png", "127.0.0.3")))
+    urls = [server.url("/to/127.0.0.3/good/1.png"), server.url("/good/1.png")]
+    (met, image), (other, _) = fetch(*urls, own=own, denied=denied)
+    assert (met.reason, met.may_retry, met.detail, met.status) == (Reason.DENIED, False, "taken down", 301)
+    assert (met.moved_to, met.final_url, image) == (None, None, None)
+    assert server.paths("127.0.0.3") == []
+    assert other.reason is None
+    ((outcome, _),) = fetch(server.url("/good/1.png", "127.0.0.3"), denied=denied)
+    assert (outcome.reason, server.paths("127.0.0.3")) == (Reason.DENIED, [])
+
+
+def test_of_bytes_that_were_taken_down_nothing_is_kept(server: CrawlServer) -> None:
+    digest = hashlib.sha256(picture("/good/1.png")).hexdigest()
+    (met, image), (other, _) = fetch(
+        server.url("/to/127.0.0.3/good/1.png"), server.url("/good/2.png"), denied=denying(sha256=digest)
+    )
+    assert (met.reason, met.may_retry, met.detail, image) == (Reason.DENIED, False, "taken down", None)
+    assert (met.sha256, met.size_bytes, met.final_url, met.format, met.content_type) == (None,) * 5
+    assert other.reason is None
 
 
 def test_opt_outs_can_be_left_unasked(server: CrawlServer) -> None:

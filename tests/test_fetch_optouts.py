@@ -1,17 +1,24 @@
 """robots.txt by RFC 9309, X-Robots-Tag and tdmrep.json."""
 
 import re
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.crawl import robots
 from pipelines.crawl.optouts import header_opt_out, reserved_patterns, reserving_pattern
-from pipelines.crawl.robots import LARGEST_BYTES, matches, read_rules
+from pipelines.crawl.robots import LARGEST_BYTES, normal_path, read_pattern, read_rules
 
 
 def forbids(text: str, path: str, agent: str = "testbot") -> bool:
     return read_rules(text.encode(), agent).forbids(path) is not None
+
+
+def matches(text: str, path: str) -> bool:
+    pattern = read_pattern(text)
+    return pattern is not None and pattern.matches(normal_path(path))
 
 
 @pytest.mark.parametrize(
@@ -51,6 +58,27 @@ def test_patterns_are_what_a_regular_expression_says(pattern: str, path: str) ->
 
 def test_a_pattern_can_not_be_slow() -> None:
     assert not matches("/" + "*a" * 900, "/" + "a" * 100 + "b" * 20000)
+
+
+def test_a_pattern_that_is_too_long_is_none() -> None:
+    assert matches("/" + "a" * 1999, "/" + "a" * 2000)
+    assert not matches("/" + "a" * 2000, "/" + "a" * 2000)
+
+
+def test_patterns_are_brought_to_one_spelling_as_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = read_rules(("User-agent: *\n" + "".join(f"Disallow: /%61{n}\n" for n in range(5000))).encode(), "testbot")
+    reserved = reserved_patterns(b'[{"location": ["/%62", "/c"], "tdm-reservation": 1}]')
+    spelt: list[bytes] = []
+
+    def quoted(text: bytes, safe: str) -> str:
+        spelt.append(text)
+        return quote(text, safe)
+
+    monkeypatch.setattr(robots, "quote", quoted)
+    assert [rules.forbids(f"/a{n}") is not None for n in (7, 4999, 6000)] == [True, True, True]
+    assert rules.forbids("/b") is None
+    assert reserving_pattern(reserved, "/b") == "/%62"
+    assert len(spelt) == 5
 
 
 def test_the_longest_rule_decides_and_allow_before_disallow() -> None:
@@ -142,9 +170,11 @@ def test_the_file_of_tdm_reservations() -> None:
         {"location": 7, "tdm-reservation": 1}, {"tdm-reservation": 1}, 7
     ]"""
     patterns = reserved_patterns(text)
-    assert patterns == ("/photos/*.jpg", "/a", "/b$")
+    assert [pattern.text for pattern in patterns] == ["/photos/*.jpg", "/a", "/b$"]
     assert reserving_pattern(patterns, "/photos/2020/1.jpg") == "/photos/*.jpg"
     assert reserving_pattern(patterns, "/b") == "/b$"
     assert reserving_pattern(patterns, "/open/1.jpg") is None
     for rubbish in (b"", b"{}", b"7", b"[[]]", b"not json", b"[" * 100_000, b"\xff\xfe"):
         assert reserved_patterns(rubbish) == ()
+    (odd,) = reserved_patterns(rb'[{"location": "/\ud800*", "tdm-reservation": 1}]')
+    assert reserving_pattern([odd], "/x") is None

@@ -24,9 +24,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner
 
+from manifests.denied import DENIED, DenyList, add_denied, denied_id, denied_key, person_sha256, read_denied, url_sha256
 from manifests.schema import Reason, Status, record_id
 from manifests.store import Folder
+from pipelines import takedown
 from pipelines.__main__ import app
+from pipelines.crawl.denied import purge_fetched
 from pipelines.crawl.log import Log
 from pipelines.crawl.parts import fetch_parts, log_path, reopen
 from pipelines.crawl.plan import plan_names, planned, read_group, read_groups, wanted_urls, write_plan
@@ -34,9 +37,12 @@ from pipelines.inputs import list_inputs
 from pipelines.progress import Reporter
 from pipelines.recipe import Recipe
 from pipelines.run import RunError, _clear_from, run_recipe
-from pipelines.sources import SourceError
+from pipelines.samples import Planting
+from pipelines.sources import SourceError, list_parts, read_part
 from pipelines.sources.urls import UrlsSource
-from pipelines.stages import STAGE_FILE, fingerprints, stages_of
+from pipelines.stages import STAGE_FILE, fetch, fingerprints, ingest, stages_of
+from pipelines.stages.context import Context, frozen_parts
+from pipelines.stages.fetch import _follow_up
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -302,7 +308,10 @@ def test_a_crawl_is_ingested_with_people_and_licences_and_done_again_only_where_
         finish(recipe, tmp_path / "run", until="ingest")
         assert len(server.asked) == asked
         server.files["/broken/1.png"] = picture("/good/9.png")
+        for part in (part for group in read_groups(run.child("fetched")) for part in group.parts):
+            log_path(run.child("fetched"), part).write_bytes(b"left by a kill")
         finish(recipe, tmp_path / "run", until="ingest", redo="fetch")
+        assert not [name for name in os.listdir(run.child("fetched").path()) if "log-" in name]
         assert [path for path in server.paths()[asked:] if not path.startswith(("/robots", "/.well"))] == [
             "/broken/1.png"
         ]
@@ -369,6 +378,21 @@ def test_a_recipe_without_urls_knows_nothing_of_the_stage(tmp_path: Path) -> Non
     assert not (tmp_path / "run").exists()
 
 
+def test_what_a_list_is_its_first_bytes_tell(tmp_path: Path) -> None:
+    expected = [{"url": "http://a.test/1", "person": "NA", "licence": None}]
+    pq.write_table(pa.table({"url": [" http://a.test/1 "], "person": ["NA"]}), tmp_path / "parquet.csv")
+    (tmp_path / "csv.parquet").write_text("url,person,licence\nhttp://a.test/1,NA,\n")
+    for name in ("parquet.csv", "csv.parquet"):
+        source = UrlsSource.model_validate(recipe_of(tmp_path / name).sources[0].model_dump())
+        assert source.table().to_pylist() == expected
+    odd = pa.array([b"http://a.test/\xff"]).view(pa.string())
+    pq.write_table(pa.table({"url": odd}), tmp_path / "odd.parquet")
+    (tmp_path / "twice.csv").write_text("url,url\n1,2\n")
+    for name, why in (("odd.parquet", "Invalid UTF8"), ("twice.csv", "it has the column url twice")):
+        with pytest.raises(SourceError, match=rf"{name} can't be read \(.*{why}.*\); set sources.N.list"):
+            UrlsSource.model_validate(recipe_of(tmp_path / name).sources[0].model_dump()).table()
+
+
 def test_lists_in_parquet_and_spellings_of_one_url(tmp_path: Path) -> None:
     urls = ["http://A.test/1", "http://a.test:80/1#x", "http://a.test/2"]
     table = pa.table({"url": urls, "person": ["Ada", None, "7"], "size": [1, 2, 3]})
@@ -389,8 +413,11 @@ def crawled(server: CrawlServer, folder: Folder, table: pa.Table, **fetch: Any) 
     source = UrlsSource.model_validate(recipe_of(Path("list.csv"), **fetch).sources[0].model_dump())
     if not plan_names(folder):
         write_plan(folder, planned(wanted_urls("web", table), 7))
-    for group in read_groups(folder):
-        asyncio.run(fetch_parts(folder, source.fetch, read_group(folder, group.plan, group.place)))
+    groups = read_groups(folder)
+    while groups:
+        for group in groups:
+            asyncio.run(fetch_parts(folder, source.fetch, read_group(folder, group.plan, group.place)))
+        groups = _follow_up(folder, 7)
     return source
 
 
@@ -448,6 +475,184 @@ def test_a_part_goes_on_from_the_whole_records_of_its_log(tmp_path: Path) -> Non
         crawled(server, folder, table)
         assert not reopen(folder, 0)
         assert folder.exists("part-00000.parquet")
+
+
+def asked_for(server: CrawlServer, first: int) -> list[str]:
+    return sorted(path for path in server.paths()[first:] if not path.startswith(("/robots", "/.well")))
+
+
+def test_a_log_beside_its_sealed_part_goes_and_what_was_to_be_tried_again_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Folder(tmp_path).child("fetched")
+    path = log_path(folder, 0)
+    with crawl_server(HOSTS[1:3]) as server:
+        paths = [f"/{'broken' if n == 2 else 'good'}/{n}.png" for n in range(6)]
+        table = list_of([server.url(path) for path in paths], [None] * 6)
+        crawled(server, folder, table, retries=0)
+        (sealed,) = folder.read_tables("part-")
+        # Killed after the part was sealed: the log is whole.
+        with Log(path) as log:
+            for row in sealed.to_pylist():
+                image = row.pop("image")
+                log.append({name: row[name] for name in row if name not in ("source", "url", "listed")}, image)
+        path.with_name(f".{path.name}").write_bytes(b"half made")
+        asked = len(server.asked)
+        crawled(server, folder, table, retries=0)
+        assert asked_for(server, asked) == []
+        assert sorted(os.listdir(folder.path())) == folder.names()
+        assert next(folder.read_tables("part-")).equals(sealed)
+        # Killed as it was opened again, with the sealed part still there; and that changed before the next start.
+        with monkeypatch.context() as patch:
+            patch.setattr(Folder, "delete", _interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                reopen(folder, 0)
+        assert path.exists()
+        purge_fetched(folder, denying(url_sha256=url_sha256(server.url(paths[4]))))
+        server.files["/broken/2.png"] = picture("/good/2.png")
+        crawled(server, folder, table, retries=0)
+        assert asked_for(server, asked) == ["/broken/2.png"]
+        assert sorted(os.listdir(folder.path())) == folder.names()
+        (again,) = folder.read_tables("part-")
+        assert [row["image"] for row in again.to_pylist()] == [
+            None if n == 4 else picture(f"/good/{n}.png") for n in range(6)
+        ]
+
+
+def _interrupted(self: Folder, name: str) -> None:
+    raise KeyboardInterrupt
+
+
+def denying(**held: str) -> DenyList:
+    return DenyList(pa.Table.from_pylist([dict.fromkeys(DENIED.names) | {"record_id": "one"} | held], DENIED))
+
+
+def test_headers_of_any_bytes_are_sealed(tmp_path: Path) -> None:
+    folder = Folder(tmp_path).child("fetched")
+    with crawl_server(HOSTS[1:3]) as server:
+        urls = [server.url(f"/odd-{what}/1.png") for what in ("type", "words")]
+        crawled(server, folder, list_of(urls, [None, None]))
+    (sealed,) = folder.read_tables("part-")
+    assert sealed["content_type"].to_pylist() == ["image/?png", None]
+    assert sealed["detail"].to_pylist() == [None, "404 no??"]
+
+
+@pytest.mark.parametrize("by", ["person", "url", "bytes"])
+def test_a_redirect_to_another_host_is_one_record_still_once_it_was_taken_down(tmp_path: Path, by: str) -> None:
+    folder = Folder(tmp_path).child("fetched")
+    with crawl_server(HOSTS[1:4]) as server:
+        urls = [server.url(f"/good/{n}.png", HOSTS[1 + n % 2]) for n in range(8)]
+        urls.append(server.url("/to/127.0.0.3/good/moved.png"))
+        source = crawled(server, folder, list_of(urls, [*["Ada"] * 8, "Zora"])).within(Folder(tmp_path))
+    rows = [row for table in folder.read_tables("part-") for row in table.to_pylist() if row["url"] == urls[-1]]
+    assert [row["moved_to"] is None for row in rows] == [False, True]
+    digest = hashlib.sha256(picture("/good/moved.png")).hexdigest()
+    held = {
+        "person": {"person_sha256": person_sha256("zora")},
+        "url": {"url_sha256": url_sha256(urls[-1])},
+        "bytes": {"sha256": digest},
+    }
+    purge_fetched(folder, denying(**held[by]))
+    ranges = source.ranges(100)
+    read = [record for part in ranges for record in source.read(part)]
+    assert sum(part.records for part in ranges) == len(read) == 9
+    hidden = denied_key(record_id("web", urls[-1]))
+    assert {record.key for record in read} == {*urls[:-1], hidden}
+    assert [record.reason for record in read if record.key == hidden] == [Reason.DENIED]
+    assert _follow_up(folder, 7) == []
+    said = repr([table.to_pylist() for name in folder.names() for table in [folder.read_table(name)]])
+    assert "moved.png" not in said
+    assert "Zora" not in said
+    assert repr(picture("/good/moved.png")) not in said
+    # A second takedown leaves it as it is.
+    before = [folder.read_bytes(name) for name in folder.names()]
+    purge_fetched(folder, denying(**held[by]))
+    assert [folder.read_bytes(name) for name in folder.names()] == before
+
+
+def test_of_a_key_that_is_hidden_already_no_other_is_made(tmp_path: Path) -> None:
+    folder = Folder(tmp_path).child("fetched")
+    with crawl_server(HOSTS[1:3]) as server:
+        url = server.url("/good/1.png")
+        source = crawled(server, folder, list_of([url, url], ["Zora", "Milo"])).within(Folder(tmp_path))
+    purge_fetched(folder, denying(person_sha256=person_sha256("Zora")))
+    purge_fetched(folder, denying(sha256=hashlib.sha256(picture("/good/1.png")).hexdigest()))
+    found = [denied_id(record.key) for part in source.ranges(9) for record in source.read(part)]
+    assert found == [record_id("web", url), record_id("web", f"{url} (Milo)")]
+
+
+def test_the_stage_settles_logs_first_keeps_to_deny_lists_and_leaves_no_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Folder(tmp_path / "run")
+    folder, path = run.child("fetched"), log_path(run.child("fetched"), 0)
+    recipe = recipe_of(tmp_path / "list.csv", retries=0)
+    monkeypatch.setattr("pipelines.stages.fetch.run_parts", lambda work, items, *_: map(work, items))
+
+    def whole_stage() -> dict[str, Any]:
+        with Reporter(Console(quiet=True)) as reporter:
+            return fetch.run(Context(run, recipe, reporter, on_cluster=False))
+
+    with crawl_server(HOSTS[1:4]) as server:
+        add_denied(run, denying(url_sha256=url_sha256(server.url("/good/2.png", "127.0.0.3"))).table.to_pylist())
+        urls = [server.url(path) for path in ("/good/1.png", "/broken/1.png", "/to/127.0.0.3/good/2.png")]
+        fetch.prepare(run, planned(wanted_urls("web", list_of(urls, [None] * 3)), 9))
+        counts = whole_stage()
+        assert (counts["URLs"], counts["images"], counts["of them to try again"]) == (3, 1, 1)
+        assert server.paths("127.0.0.3") == []
+        rows = {row["url"]: row["reason"] for table in folder.read_tables("part-") for row in table.to_pylist()}
+        assert rows == {urls[0]: None, urls[1]: Reason.NOT_FETCHED, urls[2]: Reason.DENIED}
+        # Killed as the part was opened again, when no group has a part that is not sealed.
+        with monkeypatch.context() as patch:
+            patch.setattr(Folder, "delete", _interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                reopen(folder, 0)
+        server.files["/broken/1.png"] = picture("/good/9.png")
+        counts = whole_stage()
+        assert (counts["images"], counts["of them to try again"]) == (2, 0)
+        path.write_bytes(b"left by a kill")
+        whole_stage()
+        assert sorted(os.listdir(folder.path())) == folder.names()
+        assert not path.exists()
+
+
+def ingested(run: Folder, recipe: Recipe, source: UrlsSource) -> dict[str, dict[str, Any]]:
+    """What the stage ingest does with what was fetched, without Ray: the ledger by key."""
+    ingest.prepare(run, recipe, list_parts([source], 4))
+    for part in frozen_parts(run):
+        denied = read_denied([run])
+        ingest.ingest_part(run.child("samples"), (source,), recipe.ingest, Planting(0, 0.0), part.row(), denied=denied)
+    return records(run)
+
+
+def test_a_whole_run_is_left_without_who_is_taken_down(tmp_path: Path) -> None:
+    run = Folder(tmp_path / "run")
+    fetch_folder = run.child("fetched")
+    recipe = recipe_of(tmp_path / "list.csv")
+    with crawl_server(HOSTS[:4]) as server:
+        urls = [server.url(f"/good/{n}.png", HOSTS[1 + n % 2]) for n in range(8)]
+        urls.append(server.url("/to/127.0.0.3/good/moved.png"))
+        # The same bytes at another address, listed without a name.
+        urls.append(server.url("/good/copy.png"))
+        server.files["/good/copy.png"] = picture("/good/moved.png")
+        source = crawled(server, fetch_folder, list_of(urls, [*["Ada"] * 8, "Zora", None])).within(run)
+    fetch_folder.write_json(STAGE_FILE, {})
+    assert set(ingested(run, recipe, source)) == set(urls)
+    took = takedown.plan(run, recipe, takedown.Asked(person="zora"))
+    takedown.take_down(run, recipe, took)
+    for name in fetch_folder.names():
+        if name.endswith(".parquet"):
+            said = repr(fetch_folder.read_table(name).to_pylist())
+            assert not [word for word in ("Zora", "moved.png", repr(picture("/good/moved.png"))) if word in said]
+    hidden = {denied_key(record_id("web", url)) for url in urls[8:]}
+    read = [record for part in frozen_parts(run) for record in read_part((source,), part)]
+    assert sorted(record.key for record in read) == sorted({*urls[:8], *hidden})
+    ledger = records(run)
+    assert ledger.keys() == {*urls[:8], *hidden}
+    # Nor does reading it again bring anything back.
+    again = ingested(run, recipe, source)
+    assert again == ledger
+    assert {key for key, row in again.items() if row["reason"] == Reason.DENIED} == hidden
 
 
 def test_a_start_that_got_no_further_than_its_fingerprint_is_planned_anew(tmp_path: Path) -> None:

@@ -143,6 +143,23 @@ def raw_response(http: bytes) -> bytes:
             None,
             "its gzip body can't be unpacked (Error -3 while decompressing data: incorrect header check)",
         ),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Encoding: gzip\r\n\r\n" + gzip.compress(JPEG)[:-9],
+            None,
+            "its gzip body is cut short",
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Encoding: deflate\r\n\r\n"
+            + zlib.compress(JPEG)[:-5],
+            None,
+            "its deflate body is cut short",
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Encoding: deflate\r\n\r\n"
+            + zlib.compress(JPEG)[2:-5],
+            None,
+            "its deflate body is cut short",
+        ),
         (b"HTTP/1.1 OK\r\n\r\n" + JPEG, None, "its HTTP headers can't be read"),
         (b"", None, "its HTTP headers can't be read"),
     ],

@@ -92,9 +92,9 @@ def refusal_of_url(url: URL, allow_hosts: tuple[str, ...] = ()) -> str | None:
         return f"port {url.port}: only 80, 443 and those from {_LOWEST_FREE_PORT} on are fetched from"
     if host in allow_hosts:
         return None
-    return refusal_of_address(host) if _is_literal(host) else None
+    return refusal_of_address(host) if is_literal(host) else None
 
 
-def _is_literal(host: str) -> bool:
+def is_literal(host: str) -> bool:
     """Whether a host is an address, or would be taken for one: 127.1, 0x7f.0.0.1 and 2130706433 are loopback."""
     return ":" in host or host.replace(".", "").isdecimal() or host.startswith("0x")

@@ -32,7 +32,7 @@ class Undecodable(Exception):
 async def read_body(
     response: aiohttp.ClientResponse, largest_bytes: int, look: Callable[[bytes], str | None] | None = None
 ) -> bytes:
-    """The whole body, unpacked where the server packed it unasked.
+    """The whole body, unpacked where the server packed it unasked; neither form may be over `largest_bytes`.
 
     `look` is shown the first bytes and says why the rest is not wanted, or None.
 
@@ -44,11 +44,16 @@ async def read_body(
         raise Undecodable(f"the body came packed as {packed[:40]}, which was not asked for")
     unpack = None if packed in ("identity", "") else zlib.decompressobj(zlib.MAX_WBITS | 32)
     body = bytearray()
+    came_bytes = 0
     looked = look is None
     async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+        came_bytes += len(chunk)
+        if unpack is not None and unpack.eof:
+            raise Undecodable(f"more comes after the end of the {packed} stream")
         # One byte over the limit is enough to know; of a bomb no more than that is ever unpacked.
         body += chunk if unpack is None else _unpacked(unpack, chunk, largest_bytes + 1 - len(body))
-        if len(body) > largest_bytes:
+        # What comes counts too: a stream may go on without end and unpack to nothing.
+        if max(len(body), came_bytes) > largest_bytes:
             raise TooLarge(f"more than {largest_bytes} bytes, limit largest_bytes={largest_bytes}", bytes(body))
         if not looked and look is not None and len(body) >= _ENOUGH_TO_TELL:
             looked = True
@@ -57,6 +62,8 @@ async def read_body(
                 raise Unwanted(why, len(body))
     if unpack is not None and not unpack.eof:
         raise Undecodable(f"the {packed} stream is cut short")
+    if unpack is not None and unpack.unused_data:
+        raise Undecodable(f"more comes after the end of the {packed} stream")
     return bytes(body)
 
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from pipelines.crawl.addresses import refusal_of_address
+from pipelines.crawl.addresses import is_literal, refusal_of_address
 from pipelines.crawl.settings import FetchSettings
 
 Lookup = Callable[[str], Awaitable[list[str]]]
@@ -31,7 +31,7 @@ class CheckedResolver(AbstractResolver):
     def __init__(self, allow_hosts: tuple[str, ...], lookup: Lookup) -> None:
         self._allow_hosts = allow_hosts
         self._lookup = lookup
-        self._checked: set[str] = {host for host in allow_hosts if _is_address(host)}
+        self._checked: set[str] = {host for host in allow_hosts if is_literal(host)}
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -80,10 +80,6 @@ class CheckedResolver(AbstractResolver):
         if refusal is not None and text not in self._checked:
             raise RefusedAddress(refusal)
         return socket.socket(family, kind, protocol)
-
-
-def _is_address(host: str) -> bool:
-    return ":" in host or host.replace(".", "").isdecimal()
 
 
 @asynccontextmanager

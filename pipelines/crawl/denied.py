@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from manifests.denied import DenyList, denied_id, denied_key, url_sha256
 from manifests.schema import Reason, record_id
-from manifests.store import Folder
+from manifests.store import Folder, part_name
 from pipelines.crawl.plan import Wanted, plan_names, read_groups
 from pipelines.crawl.rows import FETCHED
 
@@ -40,15 +40,22 @@ def _emptied(row: Row, denied: DenyList) -> Row:
 
 
 def _listed(source: str, entry: Row, denied: DenyList) -> Row:
-    record = record_id(source, entry["key"])
-    if not denied.holds(record, None, entry["url"], entry["person"]):
-        return entry
-    return {"key": denied_key(record), "url": "", "person": None, "licence": None}
+    held = denied.holds(record_id(source, entry["key"]), None, entry["url"], entry["person"])
+    return _hidden(source, entry) if held else entry
+
+
+def _hidden(source: str, entry: Row) -> Row:
+    return {"key": hidden_key(source, entry["key"]), "url": "", "person": None, "licence": None}
+
+
+def hidden_key(source: str, key: str) -> str:
+    """The key of a record of which nothing else is kept; the key itself where it is one already."""
+    return denied_key(record_id(source, key)) if denied_id(key) is None else key
 
 
 def purge_fetched(folder: Folder, denied: DenyList) -> None:
     """Take what is denied out of the plans and the parts that are sealed."""
-    parts = [f"part-{part:05d}.parquet" for group in read_groups(folder) for part in group.parts]
+    parts = [part_name(part) for group in read_groups(folder) for part in group.parts]
     numbers: set[int] = set()
     for name in parts:
         table = folder.read_table(name, ["number", "sha256"])
@@ -87,12 +94,10 @@ def _purged(row: Row, denied: DenyList, numbers: frozenset[int]) -> Row:
     return left if left is row or left["url"] == row["url"] else _nothing_of(left)
 
 
-def _hidden(source: str, entry: Row) -> Row:
-    return {"key": denied_key(record_id(source, entry["key"])), "url": "", "person": None, "licence": None}
-
-
 def _nothing_of(row: Row) -> Row:
+    """What is left of a row whose URL is hidden. One that moved still says so: another row tells how it ended."""
     if "image" not in row:
         return row
     of_none = dict.fromkeys(name for name in FETCHED.names if name not in (*_KEPT, "url", "listed"))
-    return row | of_none | {"reason": Reason.DENIED.value, "detail": "taken down"}
+    moved_to = None if row["moved_to"] is None else row["url"]
+    return row | of_none | {"moved_to": moved_to, "reason": Reason.DENIED.value, "detail": "taken down"}

@@ -1,7 +1,6 @@
 """One URL -> how it ended, and its bytes. Redirects are followed by hand, so that each is checked like a first URL."""
 
 import asyncio
-import email.utils
 import hashlib
 import time
 from collections.abc import AsyncIterator
@@ -11,13 +10,13 @@ from dataclasses import dataclass
 import aiohttp
 from yarl import URL
 
-from manifests.denied import denied_id
+from manifests.denied import NOTHING_DENIED, DenyList, denied_id, url_sha256
 from manifests.images import ImageError, Limits, read_header
 from manifests.schema import Reason
 from pipelines.crawl.addresses import host_of, parsed_url, refusal_of_url
 from pipelines.crawl.bodies import TooLarge, Undecodable, Unwanted, read_body
-from pipelines.crawl.connections import RefusedAddress
-from pipelines.crawl.hosts import Host, HostClosed
+from pipelines.crawl.failures import failure_of, kind_of, retry_after_s, said
+from pipelines.crawl.hosts import Host
 from pipelines.crawl.optouts import header_opt_out
 from pipelines.crawl.policies import Policies
 from pipelines.crawl.rows import Failed, Outcome
@@ -28,6 +27,7 @@ _GOOD = frozenset({200, 203})
 _MOST_FILE_REDIRECTS = 5  # of robots.txt: RFC 9309, section 2.3.1.2
 _FREE = Limits(max_bytes=1 << 62, max_pixels=1 << 62)  # what is too large to decode, ingest decides
 _DETAIL_CHARACTERS = 300
+_TYPE_CHARACTERS = 100
 
 
 @dataclass
@@ -38,11 +38,21 @@ class _Moved(Exception):
 class Fetcher:
     """Fetches the URLs of a group of hosts."""
 
-    def __init__(self, settings: FetchSettings, session: aiohttp.ClientSession, hosts: frozenset[str]) -> None:
-        """`hosts`: those of the group; a redirect that leaves them is not followed but told of."""
+    def __init__(
+        self,
+        settings: FetchSettings,
+        session: aiohttp.ClientSession,
+        hosts: frozenset[str],
+        denied: DenyList = NOTHING_DENIED,
+    ) -> None:
+        """`hosts`: those of the group; a redirect that leaves them is not followed but told of.
+
+        `denied`: addresses that are not asked for, wherever they are met, and images that are not kept.
+        """
         self._settings = settings
         self._session = session
         self._own = hosts
+        self._denied = denied
         self._hosts: dict[str, Host] = {}
         self._together = asyncio.Semaphore(settings.connections)
         self._policies = Policies(settings, self._read_file)
@@ -53,21 +63,32 @@ class Fetcher:
         began_s = time.perf_counter()
         image = None
         try:
-            if denied_id(target) is not None:
-                raise Failed(Reason.DENIED, "taken down")
-            image = await self._follow(target, outcome)
+            image = await self._allowed_image(target, outcome)
         except _Moved as moved:
             outcome.moved_to = str(moved.url)
         except Failed as failed:
-            outcome.reason, outcome.may_retry = failed.reason.value, failed.may_retry
-            outcome.detail = _plain(str(failed))
+            _end(outcome, failed)
+        except Exception as error:
+            # What a server sends may find a fault of ours; the other URLs are fetched all the same.
+            _end(outcome, Failed(Reason.NOT_FETCHED, kind_of(error), may_retry=True))
+        outcome.clean()
         outcome.fetched_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         outcome.seconds = round(time.perf_counter() - began_s, 3)
         return outcome, image
 
+    async def _allowed_image(self, target: str, outcome: Outcome) -> bytes:
+        if denied_id(target) is not None:
+            raise Failed(Reason.DENIED, "taken down")
+        image = await self._follow(target, outcome)
+        if outcome.sha256 in self._denied.sha256:
+            raise Failed(Reason.DENIED, "taken down")
+        return image
+
     async def _follow(self, target: str, outcome: Outcome) -> bytes:
-        url, came = parsed_url(target), ""
+        url, spelt, came = parsed_url(target), target, ""
         while True:
+            if self._denied.urls and self._denied.urls & {url_sha256(spelt), url_sha256(str(url))}:
+                raise Failed(Reason.DENIED, "taken down")
             refusal = "not a URL" if url is None else refusal_of_url(url, self._settings.allow_hosts)
             if refusal is not None or url is None:
                 raise Failed(Reason.REFUSED_ADDRESS, f"{came}{refusal}")
@@ -87,13 +108,13 @@ class Fetcher:
             came = f"redirected to {answer}: "
             if outcome.hops > self._settings.most_redirects:
                 raise Failed(Reason.NOT_FETCHED, f"more than most_redirects={self._settings.most_redirects} redirects")
-            url = _joined(url, answer)
+            url, spelt = _joined(url, answer), answer
 
     async def _image_or_redirect(self, url: URL, outcome: Outcome) -> bytes | str:
         """The image, or where it is said to be."""
         settings = self._settings
         async with self._answer(url, outcome) as response:
-            outcome.content_type = response.headers.get("Content-Type", "")[:100] or None
+            outcome.content_type = response.headers.get("Content-Type", "")[:_TYPE_CHARACTERS] or None
             if settings.opt_outs and response.status < 400:
                 tags = response.headers.getall("X-Robots-Tag", [])
                 opted_out = header_opt_out(response.headers, tags, settings.agent_token)
@@ -102,7 +123,7 @@ class Fetcher:
             if response.status in _REDIRECTS and "Location" in response.headers:
                 return response.headers["Location"][:4000]
             if response.status not in _GOOD:
-                raise Failed(Reason.NOT_FETCHED, _said(response), may_retry=response.status == 408)
+                raise Failed(Reason.NOT_FETCHED, said(response), may_retry=response.status == 408)
             try:
                 body = await read_body(response, settings.largest_bytes, _no_image)
             except TooLarge as error:
@@ -151,23 +172,23 @@ class Fetcher:
                 raise
             except Exception as error:
                 # A server can make a client raise nearly anything, and none of it may end the crawl.
-                raise _failure(error, host) from error
+                raise failure_of(error, host) from error
             await self._back_off(host, response, attempt)
         raise AssertionError("unreachable: the last attempt raises")
 
     async def _back_off(self, host: Host, response: aiohttp.ClientResponse, attempt: int) -> None:
         """Wait as long as the host asks, or as the settings say; raise Failed where that is too long or too often."""
-        asked_s = _retry_after_s(response.headers.get("Retry-After"))
+        asked_s = retry_after_s(response.headers.get("Retry-After"))
         wait_s = min(self._settings.backoff_s * 2.0**attempt, self._settings.longest_wait_s)
         if asked_s is not None:
             wait_s = max(wait_s, asked_s)
             if asked_s > self._settings.longest_wait_s:
-                host.close(f"{_said(response)}, Retry-After: {asked_s:.0f} s")
-                raise Failed(Reason.NOT_FETCHED, f"{_said(response)}, Retry-After: {asked_s:.0f} s", may_retry=True)
+                host.close(f"{said(response)}, Retry-After: {asked_s:.0f} s")
+                raise Failed(Reason.NOT_FETCHED, f"{said(response)}, Retry-After: {asked_s:.0f} s", may_retry=True)
         if asked_s is not None or response.status == 429:
             host.wait(wait_s)  # which is said to all who ask this host
         if attempt == self._settings.retries:
-            raise Failed(Reason.NOT_FETCHED, f"{_said(response)}, {attempt + 1} times", may_retry=True)
+            raise Failed(Reason.NOT_FETCHED, f"{said(response)}, {attempt + 1} times", may_retry=True)
         await asyncio.sleep(wait_s)
 
     async def _read_file(self, url: URL, largest_bytes: int) -> bytes | None:
@@ -199,36 +220,12 @@ class Fetcher:
         return self._hosts[name]
 
 
-def _failure(error: Exception, host: Host) -> Failed:
-    refused = _cause(error)
-    if refused is not None:
-        return Failed(Reason.REFUSED_ADDRESS, str(refused))
-    if isinstance(error, HostClosed):
-        return Failed(Reason.NOT_FETCHED, str(error), may_retry=True)
-    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
-        return Failed(Reason.NOT_FETCHED, f"TLS: {error}")
-    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-        host.failed()
-        return Failed(Reason.NOT_FETCHED, f"no connection: {error}", may_retry=True)
-    if isinstance(error, TimeoutError):
-        return Failed(Reason.NOT_FETCHED, f"timed out: {error or 'total_s was over'}", may_retry=True)
-    if isinstance(error, aiohttp.ClientResponseError):
-        return Failed(Reason.NOT_FETCHED, f"no HTTP: {error.message.partition(chr(10))[0]}")
-    if isinstance(error, aiohttp.InvalidURL | ValueError):
-        return Failed(Reason.NOT_FETCHED, f"{type(error).__name__}: {error}")
-    return Failed(Reason.NOT_FETCHED, f"broke off: {type(error).__name__}: {error}", may_retry=True)
-
-
-def _cause(error: BaseException) -> RefusedAddress | None:
-    """The refusal that an error comes of."""
-    seen: list[BaseException | None] = [error]
-    while seen:
-        at = seen.pop()
-        if isinstance(at, RefusedAddress):
-            return at
-        if at is not None:
-            seen += [at.__cause__, *getattr(at, "exceptions", ())]
-    return None
+def _end(outcome: Outcome, failed: Failed) -> None:
+    outcome.reason, outcome.may_retry = failed.reason.value, failed.may_retry
+    outcome.detail = str(failed)[:_DETAIL_CHARACTERS]
+    if failed.reason is Reason.DENIED:
+        # Of what was taken down nothing is kept, nor where it lies.
+        outcome.final_url = outcome.content_type = outcome.format = outcome.sha256 = outcome.size_bytes = None
 
 
 def _no_image(start: bytes) -> str | None:
@@ -245,25 +242,3 @@ def _joined(url: URL, location: str) -> URL | None:
         return None if where is None else parsed_url(str(url.join(where)))
     except ValueError:
         return None
-
-
-def _retry_after_s(text: str | None) -> float | None:
-    """Seconds from now, of a number or a date; None where there is none that makes sense."""
-    if text is None:
-        return None
-    if text.strip().isdecimal():
-        return float(text.strip()[:9])
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
-        return None
-
-
-def _said(response: aiohttp.ClientResponse) -> str:
-    return f"{response.status} {response.reason or ''}".strip()
-
-
-def _plain(text: str) -> str:
-    """What a server says, as one readable line."""
-    shown = "".join(sign if sign.isprintable() else " " for sign in text.encode("utf-8", "replace").decode())
-    return shown[:_DETAIL_CHARACTERS]

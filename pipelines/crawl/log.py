@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from manifests.store import sync_folder
+
 # Magic, bytes of the row, bytes of the body; CRC-32 of these two numbers, the row and the body.
 _HEAD = struct.Struct("<4sIQI")
 _SIZES = struct.Struct("<IQ")
@@ -42,7 +44,7 @@ class Log:
             if os.fstat(self._file.fileno()).st_size != end:
                 self._file.truncate(end)
             self._sync()
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         except BaseException:
             self._file.close()
             raise
@@ -139,11 +141,3 @@ class Tail:
         except OSError:
             pass  # not begun, or sealed meanwhile
         return self._count
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

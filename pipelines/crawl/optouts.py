@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pipelines.crawl.robots import matches
+from pipelines.crawl.robots import Pattern, normal_path, read_pattern
 
 TDM_PATH = "/.well-known/tdmrep.json"
 TDM_LARGEST_BYTES = 500 * 1024
@@ -33,24 +33,26 @@ def header_opt_out(headers: Mapping[str, str], all_robots_tags: Iterable[str], a
     return None
 
 
-def reserved_patterns(text: bytes) -> tuple[str, ...]:
+def reserved_patterns(text: bytes) -> tuple[Pattern, ...]:
     """The path patterns that a tdmrep.json reserves; none where it is not valid."""
     try:
         rules = json.loads(text)
     except (ValueError, RecursionError):
         return ()
-    found: list[str] = []
+    found: list[Pattern | None] = []
     for rule in rules if isinstance(rules, list) else []:
         if isinstance(rule, dict) and _is_one(rule.get("tdm-reservation")):
             locations = rule.get("location")
             places = locations if isinstance(locations, list) else [locations]
-            found += [place for place in places if isinstance(place, str) and place.startswith(("/", "*"))]
-    return tuple(found)
+            texts = [place for place in places if isinstance(place, str) and place.startswith(("/", "*"))]
+            found += map(read_pattern, texts)
+    return tuple(pattern for pattern in found if pattern is not None)
 
 
-def reserving_pattern(patterns: Iterable[str], path: str) -> str | None:
+def reserving_pattern(patterns: Iterable[Pattern], path: str) -> str | None:
     """The pattern that reserves a path, None where none does. One that matches is enough, whatever others say."""
-    return next((pattern for pattern in patterns if matches(pattern, path)), None)
+    normal = normal_path(path)
+    return next((pattern.text for pattern in patterns if pattern.matches(normal)), None)
 
 
 def _is_one(value: Any) -> bool:

@@ -8,11 +8,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from manifests.store import Folder
+from manifests.denied import NOTHING_DENIED, DenyList
+from manifests.store import Folder, part_name, sync_folder
 from pipelines.crawl.addresses import host_of, parsed_url
 from pipelines.crawl.connections import Lookup, opened_session, system_lookup
 from pipelines.crawl.fetcher import Fetcher
-from pipelines.crawl.log import Log
+from pipelines.crawl.log import Log, Tail
 from pipelines.crawl.rows import FETCHED
 from pipelines.crawl.settings import FetchSettings
 
@@ -23,9 +24,8 @@ _WITHOUT_IMAGE = [name for name in FETCHED.names if name != "image"]
 Row = dict[str, Any]
 
 
-def sealed_name(part: int) -> str:
-    """The file of a part that is finished."""
-    return f"part-{part:05d}.parquet"
+sealed_name = part_name
+"""The file of a part that is finished."""
 
 
 def log_path(folder: Folder, part: int) -> Path:
@@ -35,14 +35,27 @@ def log_path(folder: Folder, part: int) -> Path:
     return path
 
 
+def _unfinished_log_path(folder: Folder, part: int) -> Path:
+    path = log_path(folder, part)
+    return path.with_name(f".{path.name}")
+
+
 async def fetch_parts(
-    folder: Folder, settings: FetchSettings, rows: Sequence[Row], lookup: Lookup = system_lookup
+    folder: Folder,
+    settings: FetchSettings,
+    rows: Sequence[Row],
+    lookup: Lookup = system_lookup,
+    denied: DenyList = NOTHING_DENIED,
 ) -> None:
-    """Fetch and seal the parts of a group that are not sealed, one after another. `rows`: the group's, as PLANNED."""
+    """Fetch and seal the parts of a group that are not sealed, one after another.
+
+    `rows`: the group's, as PLANNED. `denied`: what is not asked for, or not kept.
+    """
     hosts = frozenset(host_of(url) for url in (parsed_url(row["target"]) for row in rows) if url is not None)
     async with opened_session(settings, lookup) as session:
-        fetcher = Fetcher(settings, session, hosts)
+        fetcher = Fetcher(settings, session, hosts, denied)
         for part in dict.fromkeys(row["part"] for row in rows):
+            settle(folder, part)
             if not folder.exists(sealed_name(part)):
                 await _fetch_part(folder, part, fetcher, [row for row in rows if row["part"] == part])
 
@@ -63,7 +76,7 @@ async def _fetch_part(folder: Folder, part: int, fetcher: Fetcher, rows: list[Ro
             for row in left:
                 tasks.create_task(fetch(row))
         _seal(folder, part, rows, log)
-    path.unlink()
+    drop_log(folder, part)
 
 
 def _seal(folder: Folder, part: int, rows: list[Row], log: Log) -> None:
@@ -109,7 +122,7 @@ def reopen(folder: Folder, part: int) -> bool:
     if not any(any(flags) for flags in retry):
         return False
     path = log_path(folder, part)
-    temporary = path.with_name(f".{path.name}")
+    temporary = _unfinished_log_path(folder, part)
     temporary.unlink(missing_ok=True)
     with Log(temporary) as log:
         for table in read_sealed(folder, part):
@@ -119,5 +132,27 @@ def reopen(folder: Folder, part: int) -> bool:
                     log.append({name: row[name] for name in row if name not in ("source", "url", "listed")}, image)
     # The log stands before the part is gone, so that a kill loses nothing; while both stand, the part is what counts.
     temporary.rename(path)
+    sync_folder(path.parent)
     folder.delete(sealed_name(part))
     return True
+
+
+def settle(folder: Folder, part: int) -> None:
+    """Leave one of the two where a kill left a part that is sealed and a log beside it.
+
+    A log that holds the whole part was about to be deleted. One that lacks rows was made to fetch these again: it is
+    made again from what is sealed, which may have changed since.
+    """
+    path = log_path(folder, part)
+    if not path.exists() or not folder.exists(sealed_name(part)):
+        return
+    with folder.open_input(sealed_name(part)) as file:
+        rows = pq.ParquetFile(file).metadata.num_rows
+    if Tail(path).count() >= rows or not reopen(folder, part):
+        drop_log(folder, part)
+
+
+def drop_log(folder: Folder, part: int) -> None:
+    """Delete the log of a part that is sealed, and one that was not made to its end; absent is fine."""
+    log_path(folder, part).unlink(missing_ok=True)
+    _unfinished_log_path(folder, part).unlink(missing_ok=True)

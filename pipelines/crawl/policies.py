@@ -9,7 +9,7 @@ from yarl import URL
 
 from manifests.schema import Reason
 from pipelines.crawl.optouts import TDM_LARGEST_BYTES, TDM_PATH, reserved_patterns, reserving_pattern
-from pipelines.crawl.robots import LARGEST_BYTES, Rules, read_rules
+from pipelines.crawl.robots import LARGEST_BYTES, Pattern, Rules, read_rules
 from pipelines.crawl.rows import Failed
 from pipelines.crawl.settings import FetchSettings
 
@@ -24,7 +24,7 @@ class Policy:
     """What one origin allows."""
 
     rules: Rules
-    reserved: tuple[str, ...] = ()
+    reserved: tuple[Pattern, ...] = ()
     failure: Failed | None = None  # it could not be read, so nothing is asked for
 
     def check(self, url: URL) -> None:
@@ -60,7 +60,7 @@ class Policies:
 
     async def _read(self, origin: URL) -> Policy:
         what, rules = "robots.txt", Rules()
-        reserved: tuple[str, ...] = ()
+        reserved: tuple[Pattern, ...] = ()
         try:
             if self._settings.robots:
                 text = await self._read_file(origin.with_path("/robots.txt"), LARGEST_BYTES)
@@ -71,7 +71,7 @@ class Policies:
                         f"Crawl-delay: {rules.delay_s:g}, over longest_wait_s={self._settings.longest_wait_s:g}",
                     )
                 # A site that is closed to us anyway is asked for nothing more.
-                if rules.rules == ((False, "/"),):
+                if rules.forbids_all:
                     return Policy(rules)
             if self._settings.opt_outs:
                 what = TDM_PATH

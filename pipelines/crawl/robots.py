@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
 
 LARGEST_BYTES = 500 * 1024
@@ -12,22 +11,74 @@ _LONGEST_PATTERN = 2000
 
 
 @dataclass(frozen=True)
+class Pattern:
+    """A path pattern: `*` is any characters, `$` at the end is the path's end."""
+
+    text: str  # as it was written
+    pieces: tuple[str, ...]  # what stands between the `*`, in the spelling of `normal_path`
+    anchored: bool
+
+    def matches(self, path: str) -> bool:
+        """Whether it matches a path, as `normal_path` spells it, from its start."""
+        first, last = self.pieces[0], self.pieces[-1]
+        if not path.startswith(first):
+            return False
+        at = len(first)
+        # Each piece as early as it comes; of an anchored pattern the last piece must also end the path. Never slow.
+        for piece in self.pieces[1:-1] if self.anchored else self.pieces[1:]:
+            found = path.find(piece, at)
+            if found < 0:
+                return False
+            at = found + len(piece)
+        if not self.anchored:
+            return True
+        if len(self.pieces) == 1:
+            return at == len(path)
+        return len(path) - len(last) >= at and path.endswith(last)
+
+
+def read_pattern(text: str) -> Pattern | None:
+    """A pattern, in the spelling in which paths are compared with it; None where it is too long to be one."""
+    if len(text) > _LONGEST_PATTERN:
+        return None
+    return Pattern(text, tuple(normal_path(text.removesuffix("$")).split("*")), text.endswith("$"))
+
+
+def normal_path(path: str) -> str:
+    """One spelling for each path: what may stand plainly does, all else is escaped (RFC 9309, section 2.2.2)."""
+    # JSON may hold halves of a character, which no path matches.
+    steps = re.split(rb"(%2[Ff]|%2[Aa]|%24)", path.encode("utf-8", "surrogatepass"))
+    return "".join(
+        step.decode().upper() if number % 2 else quote(unquote_to_bytes(step), safe="/*$:@!&'()+,;=?~-._")
+        for number, step in enumerate(steps)
+    )
+
+
+@dataclass(frozen=True)
 class Rules:
     """What a robots.txt says to one agent: (allowed, pattern) pairs and the delay it asks for."""
 
-    rules: tuple[tuple[bool, str], ...] = ()
+    rules: tuple[tuple[bool, Pattern], ...] = ()
     delay_s: float = 0.0
+
+    @property
+    def forbids_all(self) -> bool:
+        """Whether nothing may be asked for, said in the plain way."""
+        return [(allowed, pattern.text) for allowed, pattern in self.rules] == [(False, "/")]
 
     def forbids(self, path: str) -> str | None:
         """The pattern that forbids a path (with its query), None where none does: the longest that matches decides.
 
         Of an Allow and a Disallow of one length the Allow does.
         """
-        matching = [(len(pattern), allowed, pattern) for allowed, pattern in self.rules if matches(pattern, path)]
+        normal = normal_path(path)
+        matching = [
+            (len(pattern.text), allowed, pattern.text) for allowed, pattern in self.rules if pattern.matches(normal)
+        ]
         if not matching:
             return None
-        _, allowed, pattern = max(matching)
-        return None if allowed else pattern
+        _, allowed, text = max(matching)
+        return None if allowed else text
 
 
 def read_rules(text: bytes, agent: str) -> Rules:
@@ -52,8 +103,9 @@ def read_rules(text: bytes, agent: str) -> Rules:
             for rules in group:
                 rules.append((key, value))
     chosen = ours if named else all_agents
-    said = tuple((key == "allow", value) for key, value in chosen if key != "crawl-delay" and value)
-    return Rules(said, max((_seconds(value) for key, value in chosen if key == "crawl-delay"), default=0.0))
+    said = ((key == "allow", read_pattern(value)) for key, value in chosen if key != "crawl-delay" and value)
+    read = tuple((allowed, pattern) for allowed, pattern in said if pattern is not None)
+    return Rules(read, max((_seconds(value) for key, value in chosen if key == "crawl-delay"), default=0.0))
 
 
 def _lines(text: bytes) -> list[tuple[str, str]]:
@@ -68,36 +120,3 @@ def _seconds(text: str) -> float:
     except ValueError:
         return 0.0
     return seconds if 0 < seconds < float("inf") else 0.0
-
-
-def matches(pattern: str, path: str) -> bool:
-    """Whether a pattern matches a path from its start: `*` is any characters, `$` at the end is the path's end."""
-    if len(pattern) > _LONGEST_PATTERN:
-        return False
-    anchored = pattern.endswith("$")
-    pieces = _normal(pattern.removesuffix("$") if anchored else pattern).split("*")
-    text = _normal(path)
-    if not text.startswith(pieces[0]):
-        return False
-    at = len(pieces[0])
-    # Each piece as early as it comes; of an anchored pattern the last piece must also end the path. Never slow.
-    for piece in pieces[1:-1] if anchored else pieces[1:]:
-        found = text.find(piece, at)
-        if found < 0:
-            return False
-        at = found + len(piece)
-    if not anchored:
-        return True
-    if len(pieces) == 1:
-        return at == len(text)
-    return len(text) - len(pieces[-1]) >= at and text.endswith(pieces[-1])
-
-
-@lru_cache(4096)
-def _normal(path: str) -> str:
-    """One spelling for each path: what may stand plainly does, all else is escaped (RFC 9309, section 2.2.2)."""
-    steps = re.split(r"(%2[Ff]|%2[Aa]|%24)", path)
-    return "".join(
-        step.upper() if number % 2 else quote(unquote_to_bytes(step), safe="/*$:@!&'()+,;=?~-._")
-        for number, step in enumerate(steps)
-    )

@@ -1,6 +1,6 @@
 """What is kept of every URL that was fetched, or was not."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import pyarrow as pa
@@ -88,6 +88,17 @@ class Outcome:
     def row(self) -> dict[str, Any]:
         """Its columns."""
         return asdict(self)
+
+    def clean(self) -> None:
+        """Make valid text, of one line each, of what servers say: headers may hold any bytes."""
+        for column in fields(self):
+            value = getattr(self, column.name)
+            if isinstance(value, str):
+                setattr(self, column.name, _plain(value))
+
+
+def _plain(text: str) -> str:
+    return "".join(sign if sign.isprintable() else " " for sign in text.encode("utf-8", "replace").decode())
 
 
 class Failed(Exception):

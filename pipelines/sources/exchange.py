@@ -62,10 +62,10 @@ def exchange(block: bytes, largest_bytes: int) -> Exchange | None:
     body = block[start : start + content_bytes]
     if headers.get_header("WARC-Type") == "resource" or not content_type.startswith("application/http"):
         return Exchange(url, None, content_type, body)
-    return _response(url, body, largest_bytes)
+    return _response(url, body, largest_bytes, is_whole=len(body) == content_bytes)
 
 
-def _response(url: str | None, message: bytes, largest_bytes: int) -> Exchange:
+def _response(url: str | None, message: bytes, largest_bytes: int, is_whole: bool) -> Exchange:
     stream = io.BytesIO(message)
     try:
         headers = StatusAndHeadersParser([], verify=False).parse(stream)
@@ -83,21 +83,27 @@ def _response(url: str | None, message: bytes, largest_bytes: int) -> Exchange:
     if encoding not in ("gzip", "x-gzip", "deflate"):
         return Exchange(url, status, content_type, None, f"Content-Encoding {encoding[:50]} is not unpacked here")
     try:
-        body = _unpacked(body, encoding, largest_bytes)
+        data, ended = _unpacked(body, encoding, largest_bytes)
     except zlib.error as error:
         return Exchange(url, status, content_type, None, f"its {encoding} body can't be unpacked ({error})")
-    return Exchange(url, status, content_type, body)
+    if is_whole and not ended and len(data) <= largest_bytes:
+        return Exchange(url, status, content_type, None, f"its {encoding} body is cut short")
+    return Exchange(url, status, content_type, data)
 
 
-def _unpacked(body: bytes, encoding: str, largest_bytes: int) -> bytes:
-    """The body unpacked, but for what goes over one byte more than `largest_bytes`."""
+def _unpacked(body: bytes, encoding: str, largest_bytes: int) -> tuple[bytes, bool]:
+    """The body unpacked, but for what goes over one byte more than `largest_bytes`; and whether that is its end."""
     if encoding != "deflate":
-        return zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(body, largest_bytes + 1)
+        return _all_of(zlib.decompressobj(16 + zlib.MAX_WBITS), body, largest_bytes)
     try:
-        return zlib.decompressobj().decompress(body, largest_bytes + 1)
+        return _all_of(zlib.decompressobj(), body, largest_bytes)
     except zlib.error:
         # Deflate without zlib's wrapping, as some servers understand the word.
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(body, largest_bytes + 1)
+        return _all_of(zlib.decompressobj(-zlib.MAX_WBITS), body, largest_bytes)
+
+
+def _all_of(unpack: "zlib._Decompress", body: bytes, largest_bytes: int) -> tuple[bytes, bool]:
+    return unpack.decompress(body, largest_bytes + 1), unpack.eof
 
 
 def looks_like_image(data: bytes) -> bool:

@@ -4,22 +4,18 @@ A list is read once, when the parts are made: what it says of a record then trav
 holds the list.
 """
 
-import io
 import json
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 
-from manifests.store import Folder
+from pipelines.sources.lists import TEXT, UnreadableList, read_list
 from pipelines.sources.record import SourceError
 
 _OPTIONAL = ("url", "licence")
 _ROWS_AT_ONCE = 4096
-_TEXT = pa.large_string()  # as a whole a column of addresses may pass the 2 GB that plain strings can hold
 
 
 class Known(NamedTuple):
@@ -38,52 +34,24 @@ def read_people(source: str, address: str, key: str) -> pa.Table:
     Raises:
         SourceError: it can't be read, lacks columns, has rows without a key, or has a key twice.
     """
+    names = tuple(dict.fromkeys((key, "person", *_OPTIONAL)))
     try:
-        columns = _columns(address, key)
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        found, all_names = read_list(address, names)
+    except UnreadableList as error:
         raise SourceError(
-            f"source {source}: people {address} can't be read ({str(error).splitlines()[0]}); name a CSV with a header "
-            f"line, in UTF-8, or a Parquet file, with the columns {key}, person and, if known, url and licence"
+            f"source {source}: people {address} can't be read ({error}); name a CSV with a header line, in UTF-8, or "
+            f"a Parquet file, with the columns {key}, person and, if known, url and licence"
         ) from error
-    missing = [name for name in (key, "person") if name not in columns]
+    missing = [name for name in (key, "person") if name not in found.column_names]
     if missing:
         raise SourceError(
             f"source {source}: people {address} has no column {' and no column '.join(missing)}; it has "
-            f"{', '.join(columns.pop('', pa.array([])).to_pylist()) or 'none'}"
+            f"{', '.join(all_names) or 'none'}"
         )
-    rows = len(columns[key])
-    table = pa.table(
-        {name: columns.get(name, pa.nulls(rows, _TEXT)) for name in dict.fromkeys((key, "person", *_OPTIONAL))}
-    )
+    absent = pa.nulls(len(found), TEXT)
+    table = pa.table({name: found[name] if name in found.column_names else absent for name in names})
     _check_keys(source, address, table[key], key)
     return table
-
-
-def _columns(address: str, key: str) -> dict[str, pa.ChunkedArray]:
-    """The columns that matter, as text; under "" the names of all columns."""
-    folder = Folder(address)
-    with folder.filesystem.open_input_file(folder.path()) as file:
-        is_parquet = file.read(4) == b"PAR1"
-        file.seek(0)
-        table = pq.read_table(file) if is_parquet else _read_csv(file.read(), (key, "person", *_OPTIONAL))
-    wanted = [name for name in dict.fromkeys((key, "person", *_OPTIONAL)) if name in table.column_names]
-    found = {"": pa.array(table.column_names, pa.string())}
-    for name in wanted:
-        if table.column_names.count(name) > 1:
-            raise pa.ArrowInvalid(f"it has the column {name} twice")
-        text = table[name].cast(_TEXT)
-        text.validate(full=True)
-        found[name] = pc.if_else(pc.equal(text, ""), pa.scalar(None, _TEXT), text)
-    return found
-
-
-def _read_csv(data: bytes, names: Sequence[str]) -> pa.Table:
-    return pa_csv.read_csv(
-        io.BytesIO(data),
-        parse_options=pa_csv.ParseOptions(newlines_in_values=True),
-        # People are called Null and NA: only an empty value is none.
-        convert_options=pa_csv.ConvertOptions(column_types=dict.fromkeys(names, _TEXT), strings_can_be_null=False),
-    )
 
 
 def _check_keys(source: str, address: str, keys: pa.ChunkedArray, key: str) -> None:
@@ -100,7 +68,7 @@ def _check_keys(source: str, address: str, keys: pa.ChunkedArray, key: str) -> N
 
 def known_of(people: pa.Table, key: str, records: Sequence[str]) -> tuple[Iterator[Known], int]:
     """What the list says of each record, in their order; and how many of its rows are of no record."""
-    at = pc.index_in(pa.array(records, _TEXT), value_set=people[key].combine_chunks())
+    at = pc.index_in(pa.array(records, TEXT), value_set=people[key].combine_chunks())
     table = people.select(list(Known._fields)).take(at)
     return _rows(table), people.num_rows - len(pc.unique(at.drop_null()))
 
@@ -112,7 +80,7 @@ def _rows(table: pa.Table) -> Iterator[Known]:
 
 def unknown_row(people: pa.Table, key: str, records: Sequence[str]) -> str:
     """The key of the first row that is of no record."""
-    strange = pc.invert(pc.is_in(people[key], value_set=pa.array(records, _TEXT)))
+    strange = pc.invert(pc.is_in(people[key], value_set=pa.array(records, TEXT)))
     return str(people[key].filter(strange)[0].as_py())
 
 

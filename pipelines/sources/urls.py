@@ -5,16 +5,16 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 from pydantic import Field, PrivateAttr
 
 from manifests.schema import Reason
 from manifests.store import Folder
+from pipelines.crawl.denied import hidden_key
 from pipelines.crawl.parts import read_sealed
 from pipelines.crawl.plan import read_groups
 from pipelines.crawl.rows import FETCHED
 from pipelines.crawl.settings import FetchSettings
+from pipelines.sources.lists import TEXT, UnreadableList, read_list
 from pipelines.sources.record import PartRange, Record, SourceError, SourceSettings
 
 FETCHED_FOLDER = "fetched"
@@ -45,19 +45,17 @@ class UrlsSource(SourceSettings):
         Raises:
             SourceError: it can't be read, has no column url, or a row of it has no URL.
         """
-        folder, _, name = self.list.rpartition("/")
         try:
-            with Folder(folder or ("/" if self.list.startswith("/") else ".")).open_input(name) as file:
-                table = pq.read_table(file) if name.endswith(".parquet") else _read_csv(file)
-        except (OSError, pa.ArrowInvalid) as error:
+            table, names = read_list(self.list, _COLUMNS)
+        except UnreadableList as error:
             raise SourceError(
                 f"source {self.name}: {self.list} can't be read ({error}); set sources.N.list to a CSV or Parquet file"
             ) from error
-        if "url" not in table.column_names:
+        if "url" not in names:
             raise SourceError(
-                f"source {self.name}: {self.list} has no column url, only {', '.join(table.column_names)}; name one so"
+                f"source {self.name}: {self.list} has no column url, only {', '.join(names)}; name one so"
             )
-        found = {name: _text(table, name) for name in _COLUMNS}
+        found = {name: _trimmed(table, name) for name in _COLUMNS}
         if not len(table):
             raise SourceError(f"source {self.name}: {self.list} lists no URLs; check the file")
         if found["url"].null_count:
@@ -93,13 +91,15 @@ class UrlsSource(SourceSettings):
             for row in table.filter(pc.is_null(table["moved_to"])).to_pylist():
                 for listed in row["listed"]:
                     if first <= at < first + part.records:
-                        yield _record(row, listed)
+                        yield _record(self.name, row, listed)
                     at += 1
                 if at >= first + part.records:
                     return
 
 
-def _record(row: dict[str, Any], listed: dict[str, Any]) -> Record:
+def _record(source: str, row: dict[str, Any], listed: dict[str, Any]) -> Record:
+    if row["reason"] == Reason.DENIED:
+        return Record(hidden_key(source, listed["key"]), None, reason=Reason.DENIED)
     facts = {"status": row["status"], "final_url": row["final_url"]}
     return Record(
         listed["key"],
@@ -113,13 +113,8 @@ def _record(row: dict[str, Any], listed: dict[str, Any]) -> Record:
     )
 
 
-def _read_csv(file: pa.NativeFile) -> pa.Table:
-    convert = pa_csv.ConvertOptions(column_types=dict.fromkeys(_COLUMNS, pa.string()), strings_can_be_null=False)
-    return pa_csv.read_csv(file, parse_options=pa_csv.ParseOptions(newlines_in_values=True), convert_options=convert)
-
-
-def _text(table: pa.Table, name: str) -> pa.ChunkedArray:
+def _trimmed(table: pa.Table, name: str) -> pa.ChunkedArray:
     if name not in table.column_names:
-        return pa.chunked_array([pa.nulls(len(table), pa.string())])
-    text = pc.utf8_trim_whitespace(table[name].cast(pa.string()))
-    return pc.if_else(pc.equal(text, ""), None, text)
+        return pa.chunked_array([pa.nulls(len(table), TEXT)])
+    text = pc.utf8_trim_whitespace(table[name])
+    return pc.if_else(pc.equal(text, ""), pa.scalar(None, TEXT), text)

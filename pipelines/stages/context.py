@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from manifests.store import Folder
+from manifests.store import part_name as part_name  # stages take it from here
 from pipelines.progress import Reporter
 from pipelines.recipe import Recipe
 from pipelines.sources import Part
@@ -22,11 +23,6 @@ class Context:
     recipe: Recipe
     reporter: Reporter
     on_cluster: bool
-
-
-def part_name(number: int) -> str:
-    """The file of a part, in every stage that keeps one a part."""
-    return f"part-{number:05d}.parquet"
 
 
 def plants_name(number: int) -> str:

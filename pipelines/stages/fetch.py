@@ -3,19 +3,19 @@
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manifests.denied import read_denied
+from manifests.denied import NOTHING_DENIED, DenyList, read_denied
 from manifests.schema import Reason
 from manifests.store import Folder
 from pipelines.crawl.denied import without_denied
 from pipelines.crawl.log import Tail
-from pipelines.crawl.parts import fetch_parts, log_path, read_sealed, sealed_name
+from pipelines.crawl.parts import drop_log, fetch_parts, log_path, read_sealed, sealed_name, settle
 from pipelines.crawl.parts import reopen as reopen_part
 from pipelines.crawl.plan import Group, Wanted, plan_names, planned, read_group, read_groups, wanted_urls, write_plan
 from pipelines.crawl.settings import FetchSettings
@@ -83,25 +83,35 @@ def reopen(run: Folder) -> None:
     """Make what may end better another time be fetched again, and nothing else."""
     folder = run.child(FOLDER)
     sealed = set(folder.names())
-    for group in read_groups(folder):
-        for part in group.parts:
-            if sealed_name(part) in sealed:
-                reopen_part(folder, part)
+    for part in _parts(read_groups(folder)):
+        if sealed_name(part) in sealed:
+            reopen_part(folder, part)
 
 
 def run(context: Context) -> Counts:
     """Fetch every URL and write fetched/part-*.parquet."""
     folder = context.run.child(FOLDER)
     groups = read_groups(folder)
+    for part in _parts(groups):
+        settle(folder, part)
+    denied = read_denied([context.run], context.recipe.ingest.deny)
     while groups:
         for source in url_sources(context.recipe):
             # One source after another: they may share hosts.
-            _fetch_groups(context, folder, source.fetch, [group for group in groups if group.source == source.name])
+            work = partial(fetch_group, folder, source.fetch, denied=denied)
+            _fetch_groups(context, folder, work, [group for group in groups if group.source == source.name])
         groups = _follow_up(folder, context.recipe.resources.part_images)
+    # Images are in logs too, and no one looks there once the stage is done.
+    for part in _parts(read_groups(folder)):
+        drop_log(folder, part)
     return _counts(folder)
 
 
-def _fetch_groups(context: Context, folder: Folder, settings: FetchSettings, groups: list[Group]) -> None:
+def _parts(groups: list[Group]) -> Iterator[int]:
+    return (part for group in groups for part in group.parts)
+
+
+def _fetch_groups(context: Context, folder: Folder, work: Callable[[Item], Item], groups: list[Group]) -> None:
     sealed = set(folder.names())
     left = [group for group in groups if not {sealed_name(part) for part in group.parts} <= sealed]
     if not left:
@@ -110,15 +120,15 @@ def _fetch_groups(context: Context, folder: Folder, settings: FetchSettings, gro
     total = sum(sum(group.urls) for group in groups)
     items = [{"number": group.number, "plan": group.plan, "place": group.place} for group in left]
     with context.reporter.bar("fetch", total, unit="URLs", done=watch.count()) as bar, watch.shown_by(bar):
-        for _ in run_parts(partial(fetch_group, folder, settings), items, folder, context.recipe.resources.workers):
+        for _ in run_parts(work, items, folder, context.recipe.resources.workers):
             bar.reach(watch.count())
 
 
-def fetch_group(folder: Folder, settings: FetchSettings, item: Item) -> Item:
-    """Fetch and seal what is left of one group."""
+def fetch_group(folder: Folder, settings: FetchSettings, item: Item, denied: DenyList = NOTHING_DENIED) -> Item:
+    """Fetch and seal what is left of one group, but for what is denied."""
     rows = read_group(folder, item["plan"], item["place"])
     try:
-        asyncio.run(fetch_parts(folder, settings, rows))
+        asyncio.run(fetch_parts(folder, settings, rows, denied=denied))
     except BlockingIOError as error:
         raise StageError(f"{folder}: another process still fetches for this run; end it and run again") from error
     except ExceptionGroup as group:
@@ -149,9 +159,8 @@ def _follow_up(folder: Folder, part_urls: int) -> list[Group]:
 
 
 def _sealed_tables(folder: Folder, groups: list[Group], columns: list[str]) -> Iterator[pa.Table]:
-    for group in groups:
-        for part in group.parts:
-            yield from read_sealed(folder, part, columns)
+    for part in _parts(groups):
+        yield from read_sealed(folder, part, columns)
 
 
 def _counts(folder: Folder) -> Counts:
