@@ -48,17 +48,11 @@ def random_z(bits: np.random.Philox, images: int, z_dim: int, distribution: Dist
 
 
 def draw_z(
-    seed: int,
-    update: int,
-    batch_images: int,
-    z_dim: int,
-    distribution: Distribution,
-    rank: int = 0,
-    world: int = 1,
+    seed: int, update: int, batch_images: int, z_dim: int, distribution: Distribution
 ) -> npt.NDArray[np.float32]:
-    """Rank's part of the latent vectors of one update; the ranks' parts together don't depend on their number.
+    """The latent vectors of one update's global batch; each worker takes the rows of its share.
 
     Returns:
-        z: float32[batch_images / world, z_dim], rows rank, rank + world, ... of the global batch.
+        z: float32[batch_images, z_dim].
     """
-    return random_z(philox(seed, Stream.Z, update), batch_images, z_dim, distribution)[rank::world]
+    return random_z(philox(seed, Stream.Z, update), batch_images, z_dim, distribution)

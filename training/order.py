@@ -2,8 +2,8 @@
 
 An endless stream of positions runs through the epochs: position p is sample p % n of epoch p // n. Global batch t is
 positions t * B to (t + 1) * B - 1, across an epoch's end where it falls so, hence every sample is used exactly once in
-an epoch and no tail is dropped. Worker r of w takes positions r, r + w, ... of each global batch. The place to resume
-at is one integer.
+an epoch and no tail is dropped. Worker r of w takes an interleaved share of each global batch. The place to resume at
+is one integer.
 
 Within an epoch the shards are put in a random order and cut into windows of whole shards; the samples of a window are
 shuffled together. A window bounds what is read at random at one time.
@@ -29,24 +29,47 @@ class _Epoch(NamedTuple):
     window_starts: Positions  # [windows + 1]: the window's first position in the epoch
 
 
-def batch_positions(batch: int, batch_images: int, rank: int = 0, world: int = 1) -> Positions:
-    """The positions in the stream of worker `rank`'s part of a global batch.
+class Share(NamedTuple):
+    """Which images of every global batch worker `rank` of `world` takes: blocks rank, rank + world, ... of `block` images.
 
-    Returns:
-        positions: int64[batch_images / world].
-
-    Raises:
-        ValueError: the batch doesn't divide by the number of workers.
+    The global batches, and the blocks in them, are the same for any number of workers.
     """
-    check_divides(batch_images, world)
-    return np.arange(batch * batch_images, (batch + 1) * batch_images, dtype=np.int64)[rank::world]
 
+    batch_images: int
+    rank: int = 0
+    world: int = 1
+    block: int = 1
 
-def check_divides(batch_images: int, world: int) -> None:
-    """Raise ValueError if a global batch can't be shared equally by `world` workers."""
-    if batch_images % world:
-        nearest = -(-batch_images // world) * world
-        raise ValueError(f"batch_images={batch_images} does not divide by {world} workers; try {nearest}")
+    def check(self) -> None:
+        """Raise ValueError if the workers can't have equal shares of whole blocks."""
+        least = self.block * self.world
+        if self.batch_images % least:
+            below, above = self.batch_images // least * least, -(-self.batch_images // least) * least
+            batches = " or ".join(str(batch) for batch in (below, above) if batch)
+            fitting = [
+                w for w in range(1, self.batch_images // self.block + 1) if self.batch_images % (w * self.block) == 0
+            ]
+            blocks = f" in blocks of {self.block}" if self.block > 1 else ""
+            workers = f"; or workers: {', '.join(map(str, fitting))}" if fitting else ""
+            raise ValueError(
+                f"batch_images={self.batch_images} does not divide by {self.world} workers{blocks}; "
+                f"try batch_images={batches}{workers}"
+            )
+
+    @property
+    def images(self) -> int:
+        """Images of this share."""
+        return self.batch_images // self.world
+
+    def rows(self) -> Positions:
+        """The places within a global batch: int64[images], rising."""
+        self.check()
+        blocks = np.arange(self.batch_images, dtype=np.int64).reshape(-1, self.block)
+        return blocks[self.rank :: self.world].reshape(-1)
+
+    def positions(self, batch: int) -> Positions:
+        """The positions in the stream of this share of a global batch: int64[images]."""
+        return batch * self.batch_images + self.rows()
 
 
 class SampleOrder:

@@ -17,14 +17,17 @@ class Preset(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(description="the preset's name")
-    size_px: Literal[32, 64, 128] = Field(default=64, description="side of the images")
+    size_px: Literal[28, 32, 64, 128] = Field(default=64, description="side of the images")
+    image_channels: Literal[1, 3] = Field(default=3, description="3: RGB; 1: grey")
     z_dim: int = Field(default=100, ge=1, description="length of the latent vector z")
     z_distribution: Distribution = Field(default="uniform", description="uniform in -1..1, or normal with deviation 1")
-    architecture: Literal["paper", "torch-4x4"] = Field(
+    architecture: Literal["paper", "torch-4x4", "stacked", "mnist"] = Field(
         default="paper",
-        description="paper: dense ends; torch-4x4: convolutions at both ends, as in the widespread port",
+        description="paper: dense ends, stride-2 convolutions between; torch-4x4: convolutions at both ends, as in the "
+        "widespread port; stacked: two convolutions at each side, as the authors' ImageNet networks; mnist: two "
+        "convolutions, a dense layer and two outputs in D, for 28 px",
     )
-    kernel: Literal[4, 5] = Field(default=5, description="side of the stride-2 kernels")
+    kernel: Literal[3, 4, 5] = Field(default=5, description="side of the kernels")
     width: int = Field(
         default=128, ge=1, description="channels next to the image; they double with each halving of the side"
     )
@@ -34,6 +37,16 @@ class Preset(BaseModel):
     )
     norm_eps: float = Field(default=1e-8, gt=0, description="added to the variance in batch norm")
     leak: float = Field(default=0.2, ge=0, description="slope of LeakyReLU below zero")
+    batch_norm: Literal["global", "per_rank", "ghost"] = Field(
+        default="global",
+        description="whose statistics: the global batch's, each worker's part's, or those of ghost_images at a time",
+    )
+    ghost_images: int | None = Field(default=None, ge=2, description="images of a ghost batch; only with ghost")
+    loss: Literal["bce", "minimax", "hinge", "least-squares"] = Field(
+        default="bce",
+        description="bce: cross-entropy, G's that does not saturate (the paper's); minimax: G's that does; hinge; "
+        "least-squares",
+    )
     deviation: float = Field(
         default=0.02, gt=0, description="deviation of the initial weights and of batch norm's gains"
     )
