@@ -110,7 +110,7 @@ def test_another_seed_is_another_run(shards: Folder, tmp_path: Path) -> None:
     one, other = Folder(tmp_path / "one"), Folder(tmp_path / "other")
     train(shards, one, _settings(2), 1)
     train(shards, other, _settings(2), 2)
-    assert not torch.equal(_state(one).generator["project.weight"], _state(other).generator["project.weight"])
+    assert not torch.equal(_state(one).generator["dense1.weight"], _state(other).generator["dense1.weight"])
 
 
 def test_a_finished_run_does_nothing(shards: Folder, tmp_path: Path) -> None:
