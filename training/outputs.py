@@ -61,7 +61,7 @@ class Outputs:
         """How far the samples are from the training images, and how much alike each other, with batch statistics."""
         images = min(self.settings.measure_images, len(self.reader))
         if self._yardstick is None:
-            chosen = permutation(len(self.reader), philox(self.seed, Stream.MEASURE))[:images]
+            chosen = permutation(len(self.reader), philox(self.seed, Stream.MEASURED))[:images]
             self._yardstick = Yardstick(self.reader.images(np.sort(chosen)), self.seed)
         return self._yardstick.measure(generate(generator, fixed_z(generator.preset, self.seed, images)))
 
