@@ -7,7 +7,21 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import typer
 
-from pipelines.commands import dedup, draw, faces, forget, names, pack, review, run, sample, status
+from pipelines.commands import (
+    dedup,
+    describe,
+    draw,
+    export,
+    faces,
+    forget,
+    import_authors,
+    names,
+    pack,
+    review,
+    run,
+    sample,
+    status,
+)
 from pipelines.commands.failure import expected_errors
 
 app = typer.Typer(
@@ -26,6 +40,9 @@ app.command("pack")(pack.pack)
 app.command("faces")(faces.faces)
 app.command("forget")(forget.forget)
 app.command("sample")(sample.sample)
+app.command("describe")(describe.describe)
+app.command("import-authors")(import_authors.import_authors)
+app.command("export")(export.export)
 app.command("names")(names.names)
 app.add_typer(draw.app, name="draw")
 

@@ -97,6 +97,7 @@ COMMANDS = dict(commands(typer.main.get_command(app)))
 
 def test_these_are_the_commands() -> None:
     names = ("run", "dedup", "status", "review", "pack", "sample", "draw", "faces", "names", "forget")
+    names += ("describe", "import-authors", "export")
     alone = {(name,) for name in names}
     assert set(COMMANDS) == {(), *alone, ("draw", "rooms")}
 
@@ -162,9 +163,18 @@ def test_no_command_shows_the_help(dcgan: Dcgan) -> None:
         ("draw rooms OUT --images 0", "Invalid value for '--images'"),
         ("draw rooms OUT --size 10", "Invalid value for '--size'"),
         ("draw rooms EMPTY --images 1 --workers 1", "EMPTY is there already; delete it or name another"),
-        ("sample RUN/absent.pt --out OUT", "absent.pt' does not exist"),
-        ("sample TEXT --out OUT", "TEXT is not a whole checkpoint .*; delete it"),
-        ("sample TEXT --out OUT --images 0", "Invalid value for '--images'"),
+        ("sample RUN/absent --out OUT", "absent' does not exist"),
+        ("sample TEXT --out OUT", "TEXT' is a file"),
+        ("sample EMPTY --out OUT", "EMPTY is not a whole checkpoint .*; delete it"),
+        ("sample EMPTY --out OUT --images 0", "Invalid value for '--images'"),
+        ("export EMPTY --out OUT", "EMPTY is not a whole checkpoint .*; delete it"),
+        ("export EMPTY --out PHOTOS", "PHOTOS is there already; delete it or name another"),
+        ("export EMPTY --out OUT --statistics running", "Invalid value for '--statistics'"),
+        ("export EMPTY --out OUT --statistics batch --images RUN", "only --statistics standing takes statistics"),
+        ("describe paper64", "no preset 'paper64'; the nearest is 'paper-64'"),
+        ("describe paper-64 --set widht=1", "presets have no setting 'widht'; the nearest is 'width'"),
+        ("import-authors TEXT TEXT --out OUT", "TEXT can't be read as an npz without pickles .*; fetch it again"),
+        ("import-authors TEXT TEXT --out OUT --preset svhn", "no preset 'svhn'; the nearest is 'svhn-32'"),
     ],
 )
 def test_bad_settings_stop_with_a_message(tmp_path: Path, photos: Path, dcgan: Dcgan, words: str, message: str) -> None:

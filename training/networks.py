@@ -111,9 +111,9 @@ def _weights(layer: Layer) -> nn.Module:
         return nn.Linear(layer.in_units, layer.out_units, bias=False)
     if layer.kind == "conv":
         return nn.Conv2d(layer.inside, layer.outside, layer.kernel, layer.stride, layer.padding, bias=False)
-    # Stride 2 leaves two sides possible with an odd kernel; one row and column more make it exactly twice the side.
-    more = layer.kernel % 2 if layer.stride == 2 else 0
-    return nn.ConvTranspose2d(layer.inside, layer.outside, layer.kernel, layer.stride, layer.padding, more, bias=False)
+    return nn.ConvTranspose2d(
+        layer.inside, layer.outside, layer.kernel, layer.stride, layer.padding, layer.output_padding, bias=False
+    )
 
 
 def build(preset: Preset, seed: int, device: torch.device) -> tuple[Generator, Discriminator]:

@@ -33,6 +33,11 @@ class Layer:
         return 0 if 1 in (self.in_px, self.out_px) else (self.kernel - 1) // 2
 
     @property
+    def output_padding(self) -> int:
+        """Rows and columns more that make a deconvolution of stride 2 with an odd kernel exactly double the side."""
+        return self.kernel % 2 if self.kind == "deconv" and self.stride == 2 else 0
+
+    @property
     def in_shape(self) -> Shape:
         """The shape of one sample before the layer: (channels,) or (channels, height, width)."""
         return (self.inside,) if self.in_px == 1 else (self.inside, self.in_px, self.in_px)

@@ -13,7 +13,10 @@ from pipelines.recipe import RecipeError
 from pipelines.run import RunError
 from pipelines.sources import SourceError
 from pipelines.yunet import ModelError
+from training.authors import AuthorsError
 from training.checkpoint import DamagedCheckpoint
+from training.export import ExportError
+from training.presets import PresetError
 
 MENDABLE = (
     RecipeError,
@@ -22,6 +25,9 @@ MENDABLE = (
     StageError,
     ClusterError,
     DamagedCheckpoint,
+    PresetError,
+    AuthorsError,
+    ExportError,
     ModelError,
     DenyListError,
     OSError,

@@ -12,13 +12,14 @@ from training.samples import load_generator, png, sample_grid
 
 
 def sample(
-    file: Annotated[
+    folder: Annotated[
         Path,
         typer.Argument(
             metavar="CHECKPOINT",
-            help="A checkpoint, such as RUN/training/checkpoints/checkpoint-*.pt",
+            help="A checkpoint, such as RUN/training/checkpoints/checkpoint-000012800",
             exists=True,
-            dir_okay=False,
+            file_okay=False,
+            resolve_path=True,
         ),
     ],
     out: Annotated[Path, typer.Option(help="The PNG to write")],
@@ -26,7 +27,7 @@ def sample(
     seed: Annotated[int, typer.Option(min=0, help="Seed of z: the same seed gives the same pictures")] = 0,
 ) -> None:
     """Draw new pictures with a checkpoint's generator, as one grid (batch statistics, as in training)."""
-    state = checkpoint.load(Folder(file.parent), file.name)
+    state = checkpoint.load(Folder(folder.parent), folder.name)
     picture = sample_grid(load_generator(state), seed, images)
     Folder(out.parent).write_bytes(out.name, png(picture))
     Console(markup=False).print(

@@ -1,0 +1,168 @@
+"""Export: what other runtimes compute is what torch does, for either statistics and every preset."""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from shard_fixture import draw_images
+
+from manifests.store import Folder
+from training import export as exporting
+from training.adversarial import new_players
+from training.checkpoint import Checkpoint, of_players
+from training.draws import Stream
+from training.export import FILES, ExportError, export
+from training.networks import Discriminator, Generator, reference_statistics
+from training.presets import PRESETS, Preset, resolve
+from training.samples import fixed_z
+
+CPU = torch.device("cpu")
+
+
+def made(name: str = "svhn-32", **changes: object) -> Checkpoint:
+    """A checkpoint of small networks with gains and biases that show."""
+    players = new_players(resolve(name, width=4, **changes), 3, CPU)
+    with torch.no_grad():
+        draw = torch.Generator().manual_seed(0)
+        for network in (players.generator, players.discriminator):
+            for key, value in network.named_parameters():
+                if "norm" in key:
+                    value.add_(torch.randn(value.shape, generator=draw) * 0.3)
+    return of_players(players, seed=3, samples=100, update=7, seconds=1.0)
+
+
+def networks(checkpoint: Checkpoint) -> tuple[Preset, Generator, Discriminator]:
+    preset = Preset.model_validate(checkpoint.preset)
+    generator, discriminator = Generator(preset), Discriminator(preset)
+    generator.load_state_dict(checkpoint.generator)
+    discriminator.load_state_dict(checkpoint.discriminator)
+    return preset, generator, discriminator
+
+
+def ran(file: Path, name: str, values: torch.Tensor) -> torch.Tensor:
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    (result,) = session.run(None, {name: values.numpy()})
+    return torch.from_numpy(result)
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_batch_statistics_are_each_batchs_own_in_any_runtime(name: str, tmp_path: Path) -> None:
+    checkpoint = made(name)
+    export(checkpoint, Folder(tmp_path), "batch")
+    preset, generator, discriminator = networks(checkpoint)
+    for images in (4, 9):
+        z = torch.from_numpy(fixed_z(preset, 1, images))
+        with torch.no_grad():
+            pictures = generator(z)
+            logits = discriminator(pictures)
+        torch.testing.assert_close(ran(tmp_path / "generator.onnx", "z", z), pictures, rtol=1e-3, atol=1e-4)
+        found = ran(tmp_path / "discriminator.onnx", "images", pictures.contiguous())
+        torch.testing.assert_close(found, logits, rtol=1e-3, atol=1e-4)
+        assert found.shape == (images,)
+
+
+@pytest.mark.parametrize("name", ["svhn-32", "imagenet-32", "mnist-28", "torch-4x4"])
+def test_standing_statistics_treat_each_sample_by_itself(name: str, tmp_path: Path) -> None:
+    checkpoint = made(name)
+    export(checkpoint, Folder(tmp_path), "standing")
+    preset, generator, discriminator = networks(checkpoint)
+    reference = torch.from_numpy(fixed_z(preset, checkpoint.seed, 512, Stream.FILL))
+    z = torch.from_numpy(fixed_z(preset, 1, 5))
+    with torch.no_grad(), reference_statistics(generator, reference):
+        of_reference, pictures = generator(reference), generator(z)
+        with reference_statistics(discriminator, of_reference):
+            logits = discriminator(pictures)
+    torch.testing.assert_close(ran(tmp_path / "generator.onnx", "z", z), pictures, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(ran(tmp_path / "generator.onnx", "z", z[2:3]), pictures[2:3], rtol=1e-3, atol=1e-4)
+    found = ran(tmp_path / "discriminator.onnx", "images", pictures.contiguous())
+    torch.testing.assert_close(found, logits, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        ran(tmp_path / "discriminator.onnx", "images", pictures[:1].contiguous()), logits[:1], rtol=1e-3, atol=1e-4
+    )
+
+
+def test_safetensors_hold_the_weights_and_the_statistics(tmp_path: Path) -> None:
+    checkpoint = made()
+    real = torch.from_numpy(draw_images(20, size_px=32)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    export(checkpoint, Folder(tmp_path / "real"), "standing", real)
+    export(checkpoint, Folder(tmp_path / "batch"), "batch")
+    assert sorted(path.name for path in (tmp_path / "real").iterdir()) == sorted(FILES)
+    plain = load_file(tmp_path / "batch" / "discriminator.safetensors")
+    assert set(plain) == set(checkpoint.discriminator)
+    held = load_file(tmp_path / "real" / "discriminator.safetensors")
+    assert all(torch.equal(held[key], value) for key, value in checkpoint.discriminator.items())
+    assert set(held) - set(plain) == {f"conv{n}_norm.running_{of}" for n in (2, 3) for of in ("mean", "var")}
+    _, _, discriminator = networks(checkpoint)
+    with torch.no_grad():
+        first = torch.nn.functional.leaky_relu(discriminator.get_submodule("conv1")(real), 0.2)
+        second = discriminator.get_submodule("conv2")(first)
+    torch.testing.assert_close(held["conv2_norm.running_mean"], second.mean((0, 2, 3)), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(
+        held["conv2_norm.running_var"], second.var((0, 2, 3), correction=0), rtol=1e-3, atol=1e-6
+    )
+
+
+def test_the_card_says_what_it_is_and_its_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, statistics in (("mnist-28", "standing"), ("paper-64", "batch"), ("svhn-32", "standing")):
+        folder = tmp_path / name
+        checkpoint = made(name)
+        export(checkpoint, Folder(folder), "standing" if statistics == "standing" else "batch")
+        text = (folder / "README.md").read_text()
+        images_seen = 7 * resolve(name).batch_images
+        for said in (
+            f"preset {name}",
+            f"| images seen | {images_seen:,} |",
+            "| seed | 3 |",
+            f"| {statistics}: ",
+            "-1..1",
+        ):
+            assert said in text
+        monkeypatch.chdir(folder)
+        blocks = [block.partition("```")[0] for block in text.split("```python\n")[1:]]
+        assert len(blocks) == 2
+        for block in blocks:
+            values: dict[str, object] = {}
+            exec(block, values)  # the code is our own card's
+            images = values["images"]
+            assert isinstance(images, np.ndarray | torch.Tensor)
+            channels = resolve(name).image_channels
+            assert tuple(images.shape) == (64, channels, resolve(name).size_px, resolve(name).size_px)
+
+
+def test_the_same_checkpoint_gives_the_same_bytes(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        export(made(), Folder(tmp_path / folder), "batch")
+    for name in FILES:
+        digests = {hashlib.sha256((tmp_path / f / name).read_bytes()).hexdigest() for f in ("a", "b")}
+        assert len(digests) == 1, name
+    model = onnx.load(tmp_path / "a" / "generator.onnx")
+    told = {p.key: p.value for p in model.metadata_props}
+    assert (told["preset"], told["images_seen"]) == ("svhn-32", "448")
+    with safe_open(tmp_path / "a" / "generator.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["about"]) == told
+    assert {node.op_type for node in model.graph.node}.isdisjoint({"BatchNormalization"})
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    checkpoint = made()
+    checkpoint.generator["deconv2.weight"][0, 0, 0, 0] = float("nan")
+    with pytest.raises(
+        ExportError, match=r"checkpoint-000000448: deconv2.weight of the generator is not finite; take an"
+    ):
+        export(checkpoint, Folder(tmp_path), "batch")
+
+
+def test_without_onnx_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "training.onnx_graph", raising=False)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ExportError, match=r"not installed; pip install 'dcgan-pipeline\[export\]'"):
+        exporting.export(made(), Folder(tmp_path), "batch")
+    assert not list(tmp_path.iterdir())

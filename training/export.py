@@ -1,0 +1,169 @@
+"""A checkpoint's networks as files for other programs: plain safetensors, ONNX, and a card that says what they are."""
+
+import json
+from typing import Any, Literal
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from manifests.store import Folder
+from training.checkpoint import Checkpoint
+from training.draws import Stream
+from training.networks import BatchNorm, Discriminator, Generator, reference_statistics
+from training.presets import Preset
+from training.samples import fixed_z
+
+Statistics = Literal["standing", "batch"]
+Measured = dict[str, tuple[Tensor, Tensor]]
+"""Mean and biased variance by the name of the batch norm."""
+
+REFERENCE_IMAGES = 512
+IMPORTED = "imported"  # stands in the state of checkpoints that no training of ours wrote
+FILES = ("generator.safetensors", "discriminator.safetensors", "generator.onnx", "discriminator.onnx", "README.md")
+
+
+class ExportError(Exception):
+    """A checkpoint that can't be exported as asked."""
+
+
+def export(checkpoint: Checkpoint, out: Folder, statistics: Statistics, real: Tensor | None = None) -> None:
+    """Write both networks as safetensors and ONNX, and README.md, which says how to use them.
+
+    With `standing`, batch norm has the statistics of one batch: of 512 fixed z in G; in D of `real`, or without it of
+    the images that G makes of these z. They stand in the safetensors as NAME_norm.running_mean and running_var, the
+    biased one, and are constants in ONNX. With `batch`, primitive operations compute each batch's own in any runtime.
+
+    real: float32[N, C, size_px, size_px], -1..1, or None.
+
+    Raises:
+        ExportError: the package onnx is not installed, or weights are not finite.
+    """
+    onnx_bytes = _onnx_writer()
+    preset = Preset.model_validate(checkpoint.preset)
+    generator, discriminator = Generator(preset).eval(), Discriminator(preset).eval()
+    generator.load_state_dict(checkpoint.generator)
+    discriminator.load_state_dict(checkpoint.discriminator)
+    of_generator: Measured = {}
+    of_discriminator: Measured = {}
+    if statistics == "standing":
+        z = torch.from_numpy(fixed_z(preset, checkpoint.seed, REFERENCE_IMAGES, Stream.FILL))
+        of_generator, images = measured(generator, z)
+        of_discriminator, _ = measured(discriminator, images if real is None else real)
+    about = {
+        "preset": preset.name,
+        "images_seen": f"not known: {IMPORTED}" if IMPORTED in checkpoint.state else f"{checkpoint.images_seen:,}",
+        "seed": str(checkpoint.seed),
+        "statistics": _said(statistics, real),
+    }
+    metadata = {"about": json.dumps(about)}  # one entry: several come in a new order in every file
+    networks: tuple[tuple[Generator | Discriminator, Measured], ...] = (
+        (generator, of_generator),
+        (discriminator, of_discriminator),
+    )
+    for name, (network, fixed) in zip(("generator", "discriminator"), networks, strict=True):
+        tensors = {key: value.to(torch.float32).contiguous() for key, value in network.state_dict().items()}
+        for norm, (mean, variance) in fixed.items():
+            tensors |= {f"{norm}.running_mean": mean.contiguous(), f"{norm}.running_var": variance.contiguous()}
+        strange = [key for key, value in tensors.items() if not value.isfinite().all()]
+        if strange:
+            raise ExportError(
+                f"{checkpoint.name}: {strange[0]} of the {name} is not finite; take an earlier checkpoint"
+            )
+        out.write_bytes(f"{name}.safetensors", safetensors.torch.save(tensors, metadata=metadata))
+        out.write_bytes(f"{name}.onnx", onnx_bytes(network.plan, tensors, preset, about))
+    out.write_bytes("README.md", card(preset, about).encode())
+
+
+def measured(network: Generator | Discriminator, batch: Tensor) -> tuple[Measured, Tensor]:
+    """The statistics that `batch` has in the batch norms of a network, and what the network makes of it with them."""
+    found: Measured = {}
+    with torch.no_grad(), reference_statistics(network, batch):
+        for name, module in network.named_modules():
+            if isinstance(module, BatchNorm) and module.fixed is not None:
+                mean, variance = module.fixed
+                found[name] = (mean.clone(), variance.clone())
+        return found, network(batch)
+
+
+def _onnx_writer() -> Any:
+    try:
+        from training.onnx_graph import onnx_bytes
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "onnx":
+            raise
+        raise ExportError(
+            "dcgan export writes ONNX with the package onnx, which is not installed; "
+            "pip install 'dcgan-pipeline[export]'"
+        ) from error
+    return onnx_bytes
+
+
+def _said(statistics: Statistics, real: Tensor | None) -> str:
+    if statistics == "batch":
+        return "batch: each batch's own"
+    of = f"{REFERENCE_IMAGES} generated images" if real is None else f"{len(real)} training images"
+    return f"standing: G's of {REFERENCE_IMAGES} z, D's of {of}"
+
+
+def card(preset: Preset, about: dict[str, str]) -> str:
+    """README.md of the folder."""
+    side, channels = preset.size_px, preset.image_channels
+    colours = "RGB" if channels == 3 else "grey"
+    draw = "torch.rand(64, {0}) * 2 - 1" if preset.z_distribution == "uniform" else "torch.randn(64, {0})"
+    numpy_draw = "rng.uniform(-1, 1, (64, {0}))" if preset.z_distribution == "uniform" else "rng.normal(size=(64, {0}))"
+    z_range = "uniform in -1..1" if preset.z_distribution == "uniform" else "normal, deviation 1"
+    changed = preset.model_dump(exclude={"name"}, exclude_defaults=True)
+    settings = ", ".join(f"{key}={value!r}" for key, value in changed.items())
+    made = f"float32[N, {channels}, {side}, {side}], {colours}, -1..1"
+    batch = about["statistics"].startswith("batch")
+    note = (
+        "Batch norm takes the statistics of the batch at hand, as in training: give batches of 64 or more; what comes "
+        "out for one sample depends on the others. D saw real and generated images in batches of their own."
+        if batch
+        else "Batch norm's statistics are fixed (`*_norm.running_mean`, `*_norm.running_var`, the biased variance), so "
+        "each sample is treated by itself. Training used each batch's own."
+    )
+    return f"""# DCGAN, preset {preset.name}
+
+| | |
+|---|---|
+| images seen | {about["images_seen"]} |
+| seed | {about["seed"]} |
+| batch norm | {about["statistics"]}; eps {preset.norm_eps:g} |
+| generator | z: float32[N, {preset.z_dim}], {z_range} -> images: {made} |
+| discriminator | images, as above -> logits: float32[N]; positive: real. Sigmoid gives D(x) |
+
+{note}
+
+Source: Radford, Metz, Chintala 2016, arXiv 1511.06434.
+
+## ONNX
+
+```python
+import numpy as np, onnxruntime
+rng = np.random.default_rng(0)
+generator = onnxruntime.InferenceSession("generator.onnx")
+(images,) = generator.run(None, {{"z": {numpy_draw.format(preset.z_dim)}.astype(np.float32)}})
+discriminator = onnxruntime.InferenceSession("discriminator.onnx")
+(logits,) = discriminator.run(None, {{"images": images}})
+```
+
+## safetensors
+
+```python
+import torch
+from safetensors.torch import load_file
+from training.networks import Generator
+from training.presets import Preset
+
+weights = load_file("generator.safetensors")
+generator = Generator(Preset(name={preset.name!r}{", " if settings else ""}{settings})).eval()
+generator.load_state_dict({{k: v for k, v in weights.items() if ".running_" not in k}})
+for name, norm in generator.named_children():
+    if f"{{name}}.running_mean" in weights:
+        norm.set_statistics(weights[f"{{name}}.running_mean"], weights[f"{{name}}.running_var"])
+with torch.no_grad():
+    images = generator({draw.format(preset.z_dim)})
+```
+"""
