@@ -19,7 +19,7 @@ from training.batches import ShardReader, real_batches
 from training.draws import draw_z
 from training.metrics import Interval, MetricsLog, Row, check_finite
 from training.networks import count_parameters
-from training.order import SampleOrder, check_divides
+from training.order import SampleOrder, Share
 from training.presets import Preset, resolve
 from training.samples import png, sample_grid
 
@@ -99,7 +99,8 @@ def train(
     Source: Radford et al. 2016, section 4.
     """
     preset, device = settings.resolved(), torch.device(device)
-    check_divides(preset.batch_images, world)
+    share = Share(preset.batch_images, rank, world, preset.ghost_images or 1)
+    share.check()
     if adversarial.workers() != world:
         raise ValueError(
             f"world={world}, but torch.distributed has {adversarial.workers()}; initialise its group first"
@@ -126,14 +127,10 @@ def train(
         outputs = _Outputs(out, settings, preset, seed, order.samples, players, log)
         with_images = (update for update in range(start, total) if uses_images(preset, update))
         batches = stack.enter_context(
-            contextlib.closing(
-                real_batches(
-                    reader, order, with_images, preset.batch_images, rank, world, threads=settings.decode_threads
-                )
-            )
+            contextlib.closing(real_batches(reader, order, with_images, share, threads=settings.decode_threads))
         )
         for update in range(start, total):
-            z_rows = draw_z(seed, update, preset.batch_images, preset.z_dim, preset.z_distribution, rank, world)
+            z_rows = draw_z(seed, update, preset.batch_images, preset.z_dim, preset.z_distribution)[share.rows()]
             z = torch.from_numpy(z_rows).to(device)
             waited_s = 0.0
             if uses_images(preset, update):
