@@ -4,7 +4,6 @@ To resume, run the same call again: it goes on from the last checkpoint, and a f
 """
 
 import contextlib
-import math
 import time
 from collections.abc import Callable, Iterator
 from enum import IntEnum
@@ -18,7 +17,7 @@ from training import adversarial, checkpoint
 from training.batches import Batch, open_batches
 from training.draws import draw_z
 from training.guard import Alarm, Guard
-from training.metrics import Interval, Row
+from training.metrics import Interval, Row, not_finite, place, rounded
 from training.networks import Generator, count_parameters
 from training.order import SampleOrder
 from training.outputs import BEST, CHECKPOINTS, SUMMARY, Outputs
@@ -248,20 +247,13 @@ class _Training:
     def _log(self, interval: Interval, total: int, measuring: bool) -> _Verdict:
         """Write a row, after the guard has seen it, and return what is to follow in all workers."""
         images_seen = self.update * self.preset.batch_images
-        row: Row = {
-            "update": self.update,
-            "images_seen": images_seen,
-            "kimg": round(images_seen / 1000, 3),
-            "epoch": round(images_seen / self.order.samples, 4),
-        }
-        row |= interval.row() | {
-            "learning_rate": self.preset.learning_rate * self.rate_factor,
-            "seconds": round(time.perf_counter() - self.began, 3),
-        }
-        finite = all(math.isfinite(value) for value in row.values() if isinstance(value, float))
+        row = place(self.update, self.preset.batch_images, self.order.samples) | interval.row()
+        row["learning_rate"] = self.preset.learning_rate * self.rate_factor
+        row["seconds"] = round(time.perf_counter() - self.began, 3)
+        finite = not not_finite(row)
         if self.outputs and measuring and finite:
             with _evaluating(self.players.generator):
-                row |= self.outputs.measure(self.players.generator)
+                row |= rounded(self.outputs.measure(self.players.generator))
         alarms = self.guard.look(row) if self.outputs else []
         verdict = self._judge(alarms)
         verdict = _Verdict(int(largest_of_workers(torch.tensor(int(verdict), device=self.device)).item()))

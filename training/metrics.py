@@ -18,7 +18,8 @@ import torch
 from tensorboardX import SummaryWriter
 
 from manifests.store import Folder
-from training.adversarial import Measures, mean_over_workers
+from training.adversarial import Measures
+from training.ranks import mean_over_workers
 
 METRICS = "metrics.jsonl"
 MEASURES = ("loss_d", "loss_g", "d_real", "d_fake", "grad_d", "grad_g")

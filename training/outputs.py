@@ -49,9 +49,7 @@ class Outputs:
     def go_back(self, update: int) -> None:
         """Forget rows and checkpoints of later updates."""
         self.writer.wait()
-        self.log.save()
-        self.log.__exit__(None, None, None)
-        self.log = MetricsLog(self.folder, update)
+        self.log.drop_after(update)
         later = self.folder.child(CHECKPOINTS)
         for name in reversed(checkpoint.names(later)):
             if checkpoint.images_of(name) > update * self.batch_images:
