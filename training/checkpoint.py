@@ -12,6 +12,7 @@ checkpoint exists while it does. Nothing is pickled.
 
 import hashlib
 import io
+import json
 import re
 import zipfile
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -188,9 +189,15 @@ def save(folder: Folder, checkpoint: Checkpoint, keep: int) -> None:
     for name, data in files.items():
         own.write_bytes(name, data)
     plain = {key: getattr(checkpoint, key) for key in _PLAIN}
+    files[STATE] = _canonical(plain)
     own.write_json(STATE, plain | {"sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}})
     for name in names(folder)[:-keep]:
         delete(folder, name)
+
+
+def _canonical(plain: dict[str, Any]) -> bytes:
+    """What the sha256 of state.json is of: it can't be of the file that holds it."""
+    return json.dumps(plain, sort_keys=True).encode()
 
 
 def delete(folder: Folder, name: str) -> None:
@@ -229,11 +236,14 @@ def _read(own: Folder) -> Checkpoint:
     plain = own.read_json(STATE)
     if plain["format"] != _FORMAT:
         raise ValueError(f"its format is {plain['format']}, this version reads {_FORMAT}")
+    digests = plain.pop("sha256")
     files = {}
-    for file, sha256 in plain.pop("sha256").items():
-        files[file] = own.read_bytes(file)
+    for file, sha256 in digests.items():
+        files[file] = own.read_bytes(file) if file != STATE else _canonical(plain)
         if hashlib.sha256(files[file]).hexdigest() != sha256:
             raise ValueError(f"{file} has another sha256 than {STATE} says")
+    if STATE not in digests:
+        raise ValueError(f"{STATE} has no sha256 of itself")
     weights = {key: safetensors.torch.load(files[file]) for key, file in _WEIGHTS.items()}
     moments: dict[str, Moments] = {"generator": {}, "discriminator": {}}
     marks = None
