@@ -10,7 +10,7 @@ import safetensors.numpy
 import torch
 
 from manifests.store import Folder
-from training import checkpoint
+from training import checkpoint, snapshot
 from training.adversarial import Players, new_players, update_both
 from training.presets import resolve
 
@@ -32,7 +32,7 @@ def _update(players: Players, update: int) -> None:
 
 def _state(players: Players, update: int) -> checkpoint.Checkpoint:
     marks = np.arange(5, dtype=np.uint8)
-    return checkpoint.of_players(players, 1, 5, update, 1.5, {"best": None, "rows": [1]}, marks)
+    return snapshot.of_players(players, 1, 5, update, 1.5, {"best": None, "rows": [1]}, marks)
 
 
 def _assert_same(one: checkpoint.Checkpoint, other: checkpoint.Checkpoint) -> None:
@@ -58,7 +58,7 @@ def test_what_is_saved_is_what_is_loaded_and_goes_on_to_the_same_bits(tmp_path: 
     loaded = checkpoint.load(folder, "checkpoint-000000024")
     _assert_same(loaded, saved)
     other = _players(0, seed=2)
-    checkpoint.restore(loaded, other)
+    snapshot.restore(loaded, other)
     _update(other, 3)
     for one, two in ((players.generator, other.generator), (players.discriminator, other.discriminator)):
         for (name, a), b in zip(one.named_parameters(), two.parameters(), strict=True):
@@ -97,9 +97,7 @@ def test_only_the_last_ones_stay_in_order_of_number(tmp_path: Path) -> None:
     assert latest.images_seen == 1_000_000_008
 
 
-@pytest.mark.parametrize(
-    "file", ["generator.safetensors", "discriminator.safetensors", "optimisers.npz", "state.json"]
-)
+@pytest.mark.parametrize("file", ["generator.safetensors", "discriminator.safetensors", "optimisers.npz", "state.json"])
 @pytest.mark.parametrize("damage", ["cut", "flipped", "absent", "empty"])
 def test_damage_of_any_file_is_seen(tmp_path: Path, file: str, damage: str) -> None:
     folder, players = Folder(tmp_path), _players(0)
@@ -120,7 +118,7 @@ def test_damage_of_any_file_is_seen(tmp_path: Path, file: str, damage: str) -> N
     if file == "state.json" and damage == "absent":  # it never was
         assert checkpoint.names(folder) == ["checkpoint-000000008"]
         return
-    with pytest.raises(checkpoint.DamagedCheckpoint, match="checkpoint-000000016.*to go on from checkpoint-000000008"):
+    with pytest.raises(checkpoint.DamagedCheckpoint, match=r"checkpoint-000000016.*to go on from checkpoint-000000008"):
         checkpoint.load_latest(folder)
 
 

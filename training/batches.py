@@ -6,7 +6,6 @@ the processes go fixed messages of a few bytes; pixels are written once, where t
 
 import contextlib
 import os
-import select
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple

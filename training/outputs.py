@@ -1,4 +1,4 @@
-"""What a training leaves in its folder: metrics, sample grids, measurements, checkpoints, the summary. Worker 0 writes."""
+"""What a training leaves in its folder: metrics, grids, measurements, checkpoints, the summary. Worker 0 writes."""
 
 from types import TracebackType
 from typing import Any
@@ -25,9 +25,7 @@ SHOWN_EPOCHS = (1, 5)  # the paper shows bedrooms after these
 class Outputs:
     """The files of a training. A context manager: leaving waits until all is written."""
 
-    def __init__(
-        self, folder: Folder, settings: TrainingSettings, seed: int, reader: ShardReader, update: int
-    ) -> None:
+    def __init__(self, folder: Folder, settings: TrainingSettings, seed: int, reader: ShardReader, update: int) -> None:
         self.folder, self.settings, self.seed = folder, settings, seed
         self.batch_images = settings.resolved().batch_images
         self.reader = reader

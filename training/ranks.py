@@ -42,7 +42,7 @@ def averaging(network: nn.Module, device: torch.device) -> nn.Module:
 
 @contextlib.contextmanager
 def adding_up(network: nn.Module, more: bool) -> Iterator[None]:
-    """Where `more` backward passes follow before the step, their gradients are added up here and averaged at the last."""
+    """Where `more` backward passes follow before the step, gradients are added up here and averaged at the last."""
     if more and isinstance(network, DistributedDataParallel):
         with network.no_sync():
             yield
@@ -87,8 +87,8 @@ def check_equal(named: Iterable[tuple[str, Tensor]]) -> None:
     differing = (ends[0] != -ends[1]).nonzero().flatten().tolist()
     if differing:
         raise RanksDiffer(
-            f"{tensors[differing[0]][0]} differs between the {workers()} workers, as do {len(differing) - 1} tensors more; "
-            "the last checkpoint is from before: start again to go on from it, and look for a faulty machine"
+            f"{tensors[differing[0]][0]} differs between the {workers()} workers, as do {len(differing) - 1} tensors "
+            "more; the last checkpoint is from before: start again to go on from it, and look for a faulty machine"
         )
 
 
