@@ -58,5 +58,5 @@ def test_a_sample_looked_at_and_passed_over_is_seen() -> None:
     proof = Proof(3, CPU)
     proof.deal(np.arange(2), np.array([0, 1]), looked_at=True)
     proof.deal(np.array([2]), np.array([1]), looked_at=False)
-    with pytest.raises(OrderBroken, match="sample 1 was looked at 1 times and passed over 1 times"):
+    with pytest.raises(OrderBroken, match="sample 1 was looked at 1 times, passed over 1 times"):
         proof.end_epochs(3)

@@ -65,7 +65,7 @@ class Proof:
                 wrong = int(np.flatnonzero((marks != _LOOKED_AT) & (marks != _PASSED_OVER))[0])
                 raise OrderBroken(
                     f"epoch {epoch + 1} dealt {looked_at + passed_over:,} of {self.samples:,} samples exactly once; "
-                    f"sample {wrong} was looked at {marks[wrong] % 16} times and passed over {marks[wrong] // 16} times: "
+                    f"sample {wrong} was looked at {marks[wrong] % 16} times, passed over {marks[wrong] // 16} times: "
                     "this is a fault of the program, and what was trained in this epoch is not what the order says"
                 )
             self._marks.pop(epoch)
