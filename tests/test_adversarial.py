@@ -1,13 +1,14 @@
 """One update of each network, against the losses and Adam written out plainly in float64."""
 
 import copy
+from typing import get_args
 
 import pytest
 import torch
 
+from training import losses
 from training.adversarial import (
     Players,
-    average_gradients,
     new_players,
     pixels_to_unit,
     update_both,
@@ -22,10 +23,7 @@ TINY = resolve("paper-64", width=2, size_px=32, norm_eps=1e-3, weight_decay=1e-2
 
 
 def _players(preset: Preset = TINY, seed: int = 0) -> Players:
-    players = new_players(preset, seed, CPU)
-    players.generator.double()
-    players.discriminator.double()
-    return players
+    return new_players(preset, seed, CPU, "float64")
 
 
 def _batch(seed: int, images: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
@@ -131,8 +129,54 @@ def test_pixels_become_minus_one_to_one() -> None:
     torch.testing.assert_close(pixels_to_unit(images, CPU).flatten(), torch.tensor([-1.0, 1.0, 127 / 127.5 - 1]))
 
 
-def test_alone_gradients_stay_as_they_are() -> None:
-    weight = torch.nn.Parameter(torch.ones(3))
-    weight.grad = torch.tensor([1.0, 2.0, 3.0])
-    average_gradients([weight])
-    assert weight.grad.tolist() == [1.0, 2.0, 3.0]
+def test_gradient_norms_are_over_all_parameters() -> None:
+    players = _players()
+    measures = update_both(players, *_batch(0))
+    for network, name in ((players.generator, "grad_g"), (players.discriminator, "grad_d")):
+        squares = sum(float(p.grad.square().sum()) for p in network.parameters() if p.grad is not None)
+        assert float(measures[name]) == pytest.approx(squares**0.5, rel=1e-9)
+
+
+def test_bfloat16_computes_near_float32_and_keeps_its_weights() -> None:
+    preset = resolve("paper-64", width=4, size_px=32)
+    long, short = new_players(preset, 0, CPU), new_players(preset, 0, CPU, "bfloat16")
+    real, z = (values.float() for values in _batch(0, 16))
+    exact, rough = update_both(long, real, z), update_both(short, real, z)
+    for name, value in exact.items():
+        assert float(rough[name]) == pytest.approx(float(value), rel=0.1), name
+        assert float(rough[name]) != float(value), name
+    assert all(p.dtype == torch.float32 for p in short.generator.parameters())
+
+
+def test_a_learning_rate_is_what_both_networks_step_by() -> None:
+    players = _players()
+    before = copy.deepcopy(players.generator), copy.deepcopy(players.discriminator)
+    players.set_learning_rate(0.0)
+    update_both(players, *_batch(0))
+    _assert_equal_networks(players.generator, before[0])
+    _assert_equal_networks(players.discriminator, before[1])
+
+
+_LOGITS = torch.tensor([-2.0, 0.0, 3.0], dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("loss", "of_real", "of_fake", "of_generator"),
+    [
+        ("bce", 0.956221, 1.289554, 0.956221),
+        ("minimax", 0.956221, 1.289554, -1.289554),
+        ("hinge", (3 + 1 + 0) / 3, (0 + 1 + 4) / 3, -1 / 3),
+        ("least-squares", (9 + 1 + 4) / 6, (4 + 0 + 9) / 6, (9 + 1 + 4) / 6),
+    ],
+)
+def test_losses(loss: losses.Loss, of_real: float, of_fake: float, of_generator: float) -> None:
+    assert float(losses.of_real(loss, _LOGITS)) == pytest.approx(of_real, abs=1e-6)
+    assert float(losses.of_fake(loss, _LOGITS)) == pytest.approx(of_fake, abs=1e-6)
+    assert float(losses.of_generator(loss, _LOGITS)) == pytest.approx(of_generator, abs=1e-6)
+
+
+def test_no_loss_overflows_where_the_discriminator_is_sure() -> None:
+    sure = torch.tensor([-1e4, 1e4], dtype=torch.float32)
+    for loss in get_args(losses.Loss):
+        for of in (losses.of_real, losses.of_fake, losses.of_generator):
+            assert torch.isfinite(of(loss, sure)), (loss, of)

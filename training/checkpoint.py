@@ -12,6 +12,7 @@ checkpoint exists while it does. Nothing is pickled.
 
 import hashlib
 import io
+import json
 import re
 import zipfile
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,7 +27,6 @@ import torch
 from safetensors import SafetensorError
 
 from manifests.store import Folder
-from training.adversarial import Players
 from training.presets import Preset
 
 _FORMAT = 2
@@ -82,74 +82,6 @@ def name_of(images_seen: int) -> str:
     return f"{_PREFIX}{images_seen:09d}"
 
 
-def of_players(
-    players: Players,
-    seed: int,
-    samples: int,
-    update: int,
-    seconds: float,
-    state: dict[str, Any] | None = None,
-    marks: npt.NDArray[np.uint8] | None = None,
-) -> Checkpoint:
-    """The checkpoint of a run: a copy, which later updates leave as it is."""
-    return Checkpoint(
-        update=update,
-        images_seen=update * players.preset.batch_images,
-        seconds=seconds,
-        seed=seed,
-        samples=samples,
-        preset=players.preset.model_dump(),
-        precision=players.precision,
-        generator=_copied(players.generator),
-        discriminator=_copied(players.discriminator),
-        generator_adam=_moments(players.generator, players.generator_adam),
-        discriminator_adam=_moments(players.discriminator, players.discriminator_adam),
-        marks=marks,
-        state=state or {},
-    )
-
-
-def _copied(network: torch.nn.Module) -> Weights:
-    copied = {name: value.detach().to("cpu", copy=True) for name, value in network.state_dict().items()}
-    return {name: value.contiguous() for name, value in copied.items()}
-
-
-def _moments(network: torch.nn.Module, adam: torch.optim.Adam) -> Moments:
-    return {
-        f"{name}/{key}": value.detach().to("cpu", copy=True).contiguous().numpy()
-        for name, parameter in network.named_parameters()
-        for key, value in adam.state[parameter].items()
-    }
-
-
-def restore(checkpoint: Checkpoint, players: Players) -> None:
-    """Give the players the checkpoint's weights and optimisers."""
-    for network, weights, adam, moments in (
-        (players.generator, checkpoint.generator, players.generator_adam, checkpoint.generator_adam),
-        (players.discriminator, checkpoint.discriminator, players.discriminator_adam, checkpoint.discriminator_adam),
-    ):
-        network.load_state_dict(weights)
-        _restore_moments(network, adam, moments)
-
-
-def _restore_moments(network: torch.nn.Module, adam: torch.optim.Adam, moments: Moments) -> None:
-    by_parameter: dict[str, dict[str, torch.Tensor]] = {}
-    for key, value in moments.items():
-        name, _, moment = key.rpartition("/")
-        by_parameter.setdefault(name, {})[moment] = torch.from_numpy(value.copy())
-    numbered = {
-        number: by_parameter[name]
-        for number, (name, _) in enumerate(network.named_parameters())
-        if name in by_parameter
-    }
-    adam.load_state_dict({"state": numbered, "param_groups": adam.state_dict()["param_groups"]})
-    # Moments come in the plain layout; a step over two layouts at once would be slow, and round otherwise.
-    for parameter, state in adam.state.items():
-        for moment, value in state.items():
-            if value.shape == parameter.shape:
-                state[moment] = torch.empty_like(parameter, requires_grad=False).copy_(value)
-
-
 def check_same_run(checkpoint: Checkpoint, preset: Preset, precision: str, seed: int, samples: int) -> None:
     """Raise ValueError if going on from the checkpoint would not be the same run."""
     wanted = preset.model_dump() | {"precision": precision, "seed": seed, "samples": samples}
@@ -188,9 +120,15 @@ def save(folder: Folder, checkpoint: Checkpoint, keep: int) -> None:
     for name, data in files.items():
         own.write_bytes(name, data)
     plain = {key: getattr(checkpoint, key) for key in _PLAIN}
+    files[STATE] = _canonical(plain)
     own.write_json(STATE, plain | {"sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}})
     for name in names(folder)[:-keep]:
         delete(folder, name)
+
+
+def _canonical(plain: dict[str, Any]) -> bytes:
+    """What the sha256 of state.json is of: it can't be of the file that holds it."""
+    return json.dumps(plain, sort_keys=True).encode()
 
 
 def delete(folder: Folder, name: str) -> None:
@@ -229,11 +167,14 @@ def _read(own: Folder) -> Checkpoint:
     plain = own.read_json(STATE)
     if plain["format"] != _FORMAT:
         raise ValueError(f"its format is {plain['format']}, this version reads {_FORMAT}")
+    digests = plain.pop("sha256")
     files = {}
-    for file, sha256 in plain.pop("sha256").items():
-        files[file] = own.read_bytes(file)
+    for file, sha256 in digests.items():
+        files[file] = own.read_bytes(file) if file != STATE else _canonical(plain)
         if hashlib.sha256(files[file]).hexdigest() != sha256:
             raise ValueError(f"{file} has another sha256 than {STATE} says")
+    if STATE not in digests:
+        raise ValueError(f"{STATE} has no sha256 of itself")
     weights = {key: safetensors.torch.load(files[file]) for key, file in _WEIGHTS.items()}
     moments: dict[str, Moments] = {"generator": {}, "discriminator": {}}
     marks = None

@@ -1,5 +1,6 @@
 """What D and G are told to make small, of D's logits."""
 
+import math
 from typing import Literal
 
 import torch.nn.functional as F
@@ -45,3 +46,8 @@ def of_generator(loss: Loss, logits: Tensor) -> Tensor:
     if loss == "minimax":
         return -F.softplus(logits).mean()
     return F.softplus(-logits).mean()
+
+
+def chance_of(loss: Loss) -> float:
+    """D's loss, of real and generated images together, when it says the same, undecided, to every image."""
+    return {"bce": 2 * math.log(2), "minimax": 2 * math.log(2), "hinge": 2.0, "least-squares": 0.25}[loss]

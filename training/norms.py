@@ -22,9 +22,7 @@ class BatchNorm(nn.Module):
     Source: Radford et al. 2016, the authors' code; ghost: Hoffer et al. 2017.
     """
 
-    def __init__(
-        self, features: int, eps: float, kind: NormKind = "global", ghost_images: int | None = None
-    ) -> None:
+    def __init__(self, features: int, eps: float, kind: NormKind = "global", ghost_images: int | None = None) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(features))
         self.bias = nn.Parameter(torch.zeros(features))

@@ -1,4 +1,4 @@
-"""What a training leaves in its folder: metrics, sample grids, measurements, checkpoints, the summary. Worker 0 writes."""
+"""What a training leaves in its folder: metrics, grids, measurements, checkpoints, the summary. Worker 0 writes."""
 
 from types import TracebackType
 from typing import Any
@@ -25,9 +25,7 @@ SHOWN_EPOCHS = (1, 5)  # the paper shows bedrooms after these
 class Outputs:
     """The files of a training. A context manager: leaving waits until all is written."""
 
-    def __init__(
-        self, folder: Folder, settings: TrainingSettings, seed: int, reader: ShardReader, update: int
-    ) -> None:
+    def __init__(self, folder: Folder, settings: TrainingSettings, seed: int, reader: ShardReader, update: int) -> None:
         self.folder, self.settings, self.seed = folder, settings, seed
         self.batch_images = settings.resolved().batch_images
         self.reader = reader
@@ -49,9 +47,7 @@ class Outputs:
     def go_back(self, update: int) -> None:
         """Forget rows and checkpoints of later updates."""
         self.writer.wait()
-        self.log.save()
-        self.log.__exit__(None, None, None)
-        self.log = MetricsLog(self.folder, update)
+        self.log.drop_after(update)
         later = self.folder.child(CHECKPOINTS)
         for name in reversed(checkpoint.names(later)):
             if checkpoint.images_of(name) > update * self.batch_images:

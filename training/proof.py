@@ -14,7 +14,10 @@ import torch
 from training.order import Positions
 from training.ranks import rank, sum_of_workers
 
-_LOOKED_AT, _PASSED_OVER = 1, 16  # up to 15 of each can be told apart in a byte: more than enough to see that it is wrong
+_LOOKED_AT, _PASSED_OVER = (
+    1,
+    16,
+)  # so that up to 15 of each can be told apart in a byte
 
 Marks = npt.NDArray[np.uint8]
 
@@ -45,7 +48,7 @@ class Proof:
             self._digests[epoch] = (self._digests.get(epoch, 0) + _digest(places[here], samples[here])) % 2**64
 
     def end_epochs(self, position: int) -> list[dict[str, Any]]:
-        """Check the epochs that end at or before a position of the stream, and return their rows. Every worker calls it.
+        """Check the epochs that end at or before a position of the stream, and return their rows. All workers call it.
 
         A row: epoch (from 1), dealt, looked_at, passed_over, and a digest of which sample stood at which place, which
         is the same for any number of workers.
@@ -61,8 +64,8 @@ class Proof:
             if looked_at + passed_over != self.samples:
                 wrong = int(np.flatnonzero((marks != _LOOKED_AT) & (marks != _PASSED_OVER))[0])
                 raise OrderBroken(
-                    f"epoch {epoch + 1} dealt {looked_at + passed_over:,} of {self.samples:,} samples exactly once; sample "
-                    f"{wrong} was looked at {marks[wrong] % 16} times and passed over {marks[wrong] // 16} times: "
+                    f"epoch {epoch + 1} dealt {looked_at + passed_over:,} of {self.samples:,} samples exactly once; "
+                    f"sample {wrong} was looked at {marks[wrong] % 16} times, passed over {marks[wrong] // 16} times: "
                     "this is a fault of the program, and what was trained in this epoch is not what the order says"
                 )
             self._marks.pop(epoch)

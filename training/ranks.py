@@ -34,18 +34,15 @@ def averaging(network: nn.Module, device: torch.device) -> nn.Module:
     """
     if workers() == 1:
         return network
-    # No buffers are broadcast: there are none, and D's two forward passes a step could not bear it.
+    # The networks have no buffers, which DDP would broadcast at each forward pass: D's two a step could not bear it.
     return DistributedDataParallel(
-        network,
-        device_ids=[device] if device.type == "cuda" else None,
-        broadcast_buffers=False,
-        gradient_as_bucket_view=True,
+        network, device_ids=[device] if device.type == "cuda" else None, gradient_as_bucket_view=True
     )
 
 
 @contextlib.contextmanager
 def adding_up(network: nn.Module, more: bool) -> Iterator[None]:
-    """Where `more` backward passes follow before the step, their gradients are added up here and averaged at the last."""
+    """Where `more` backward passes follow before the step, gradients are added up here and averaged at the last."""
     if more and isinstance(network, DistributedDataParallel):
         with network.no_sync():
             yield
@@ -90,8 +87,8 @@ def check_equal(named: Iterable[tuple[str, Tensor]]) -> None:
     differing = (ends[0] != -ends[1]).nonzero().flatten().tolist()
     if differing:
         raise RanksDiffer(
-            f"{tensors[differing[0]][0]} and {len(differing) - 1} more tensors differ between the {workers()} workers; "
-            "the last checkpoint is from before: start again to go on from it, and look for a faulty machine"
+            f"{tensors[differing[0]][0]} differs between the {workers()} workers, as do {len(differing) - 1} tensors "
+            "more; the last checkpoint is from before: start again to go on from it, and look for a faulty machine"
         )
 
 

@@ -24,7 +24,7 @@ class TrainingSettings(BaseModel):
     epochs: float | None = Field(default=None, gt=0, description="times to see each image; give this or images")
     precision: Precision | None = Field(
         default=None,
-        description="of the arithmetic; bfloat16: autocast; none: bfloat16 on a GPU, float32 on CPUs, where it is faster",
+        description="of the arithmetic; bfloat16: autocast; none: bfloat16 on a GPU, float32 on CPUs",
     )
     compile: bool | None = Field(
         default=None, description="let torch.compile make the networks' kernels; none: on a GPU, not on CPUs"
@@ -32,8 +32,8 @@ class TrainingSettings(BaseModel):
     micro_images: int | None = Field(
         default=None,
         ge=2,
-        description="images of a worker that go through a network at a time, gradients added up: less memory; only with "
-        "batch_norm=ghost, where it changes nothing",
+        description="images of a worker that go through a network at a time, gradients added up: less memory; only "
+        "with batch_norm=ghost, where it changes nothing",
     )
     log_every_updates: int = Field(default=50, ge=1, description="updates that a row of metrics.jsonl averages over")
     checkpoint_every_images: int = Field(default=100_000, ge=1, description="images from one checkpoint to the next")
@@ -60,13 +60,11 @@ class TrainingSettings(BaseModel):
         if (self.images is None) == (self.epochs is None):
             raise ValueError(f"images={self.images} and epochs={self.epochs}: give one of them")
         preset = self.resolved()
-        if self.micro_images is not None and (
-            preset.ghost_images is None or self.micro_images % preset.ghost_images
-        ):
+        if self.micro_images is not None and (preset.ghost_images is None or self.micro_images % preset.ghost_images):
             raise ValueError(
-                f"micro_images={self.micro_images} with batch_norm={preset.batch_norm}, ghost_images={preset.ghost_images}: "
-                "gradients can be added up only where batch norm looks at whole ghost batches; set batch_norm=ghost and "
-                "micro_images to a multiple of ghost_images"
+                f"micro_images={self.micro_images} with batch_norm={preset.batch_norm} and ghost_images="
+                f"{preset.ghost_images}: gradients can be added up only where batch norm looks at whole ghost batches; "
+                "set batch_norm=ghost and micro_images to a multiple of ghost_images"
             )
         return self
 
