@@ -93,6 +93,12 @@ class Folder:
         infos = self.filesystem.get_file_info(selector)
         return sorted(i.base_name for i in infos if i.type == pa_fs.FileType.File and not i.base_name.startswith("."))
 
+    def folders(self) -> list[str]:
+        """Names of the folders directly inside, sorted; empty where the folder is absent."""
+        selector = pa_fs.FileSelector(self.path(), allow_not_found=True)
+        infos = self.filesystem.get_file_info(selector)
+        return sorted(i.base_name for i in infos if i.type == pa_fs.FileType.Directory)
+
     def size_bytes(self, name: str) -> int:
         """The size of a file."""
         info = self.filesystem.get_file_info(self.path(name))

@@ -14,7 +14,7 @@ from shard_fixture import draw_images, write_shards
 from manifests.store import Folder
 from training.batches import DamagedShard, ShardReader, real_batches
 from training.draws import Distribution, Stream, draw_z, philox, random_z
-from training.order import SampleOrder, batch_positions
+from training.order import SampleOrder, Share
 
 IMAGES = draw_images(47)
 
@@ -110,13 +110,13 @@ def test_the_order_does_not_hang_on_the_order_of_the_index(shards: Folder) -> No
 def test_batches_follow_the_stream_from_any_update(shards: Folder) -> None:
     reader = ShardReader(shards, 32)
     order = SampleOrder(reader.shard_samples, 5, 20)
-    whole = dict(real_batches(reader, order, range(12), 8))
+    whole = dict(real_batches(reader, order, range(12), Share(8)))
     for update, images in whole.items():
-        expected = IMAGES[order.samples_at(batch_positions(update, 8))]
+        expected = IMAGES[order.samples_at(Share(8).positions(update))]
         np.testing.assert_array_equal(images.permute(0, 2, 3, 1).numpy(), expected)
         assert images.shape == (8, 3, 32, 32)
         assert images.is_contiguous(memory_format=torch.channels_last)
-    resumed = list(real_batches(reader, order, range(7, 12, 2), 8, threads=3, ahead=1))
+    resumed = list(real_batches(reader, order, range(7, 12, 2), Share(8), threads=3, ahead=1))
     assert [update for update, _ in resumed] == [7, 9, 11]
     assert all(torch.equal(images, whole[update]) for update, images in resumed)
 
@@ -124,9 +124,9 @@ def test_batches_follow_the_stream_from_any_update(shards: Folder) -> None:
 def test_workers_get_the_rows_of_the_global_batch(shards: Folder) -> None:
     reader = ShardReader(shards, 32)
     order = SampleOrder(reader.shard_samples, 5, 20)
-    ((_, whole),) = real_batches(reader, order, [4], 8)
+    ((_, whole),) = real_batches(reader, order, [4], Share(8))
     for rank in range(4):
-        ((_, part),) = real_batches(reader, order, [4], 8, rank, 4)
+        ((_, part),) = real_batches(reader, order, [4], Share(8, rank, 4))
         assert torch.equal(part, whole[rank::4])
 
 
@@ -135,20 +135,18 @@ def test_damage_reaches_the_consumer_and_closing_stops_the_threads(shards: Folde
     reader = ShardReader(shards, 32)
     order = SampleOrder(reader.shard_samples, 5, 20)
     with pytest.raises(DamagedShard, match=r"train-000001\.tar"):
-        list(real_batches(reader, order, range(6), 8))
-    batches = real_batches(reader, SampleOrder([10], 5, 20), range(10**9), 2)
+        list(real_batches(reader, order, range(6), Share(8)))
+    batches = real_batches(reader, SampleOrder([10], 5, 20), range(10**9), Share(2))
     next(batches)
     batches.close()
     assert not [t for t in threading.enumerate() if t.name.startswith("batches")]
 
 
 @pytest.mark.parametrize("distribution", ["uniform", "normal"])
-def test_latent_vectors_do_not_depend_on_the_number_of_workers(distribution: Distribution) -> None:
+def test_latent_vectors_are_those_of_the_update_and_the_seed(distribution: Distribution) -> None:
     whole = draw_z(3, 17, 12, 100, distribution)
     assert whole.shape == (12, 100)
-    for world in (2, 3, 4):
-        for rank in range(world):
-            np.testing.assert_array_equal(draw_z(3, 17, 12, 100, distribution, rank, world), whole[rank::world])
+    np.testing.assert_array_equal(draw_z(3, 17, 12, 100, distribution), whole)
     assert not np.isin(draw_z(3, 18, 12, 100, distribution), whole).any()
     assert not np.isin(draw_z(4, 17, 12, 100, distribution), whole).any()
 

@@ -21,7 +21,7 @@ from training.draws import draw_z
 from training.loop import TrainingSettings, train
 from training.metrics import Diverged, read_rows
 from training.networks import build
-from training.order import SampleOrder
+from training.order import SampleOrder, Share
 from training.presets import resolve
 from training.samples import fixed_z, generate, load_generator, sample_grid
 
@@ -110,7 +110,7 @@ def test_another_seed_is_another_run(shards: Folder, tmp_path: Path) -> None:
     one, other = Folder(tmp_path / "one"), Folder(tmp_path / "other")
     train(shards, one, _settings(2), 1)
     train(shards, other, _settings(2), 2)
-    assert not torch.equal(_state(one).generator["project.weight"], _state(other).generator["project.weight"])
+    assert not torch.equal(_state(one).generator["dense1.weight"], _state(other).generator["dense1.weight"])
 
 
 def test_a_finished_run_does_nothing(shards: Folder, tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_settings_are_checked_before_any_work(shards: Folder, tmp_path: Path) ->
         TrainingSettings(preset="torch-4x", images=5)
     with pytest.raises(ValueError, match="'widht'; the nearest is 'width'"):
         TrainingSettings(overrides={"widht": 3}, images=5)
-    with pytest.raises(ValueError, match="batch_images=8 does not divide by 3 workers; try 9"):
+    with pytest.raises(ValueError, match="batch_images=8 does not divide by 3 workers; try batch_images=6 or 9"):
         train(shards, Folder(tmp_path), _settings(2), 1, world=3)
     with pytest.raises(ValueError, match=r"world=2, but torch\.distributed has 1"):
         train(shards, Folder(tmp_path), _settings(2), 1, world=2)
@@ -244,8 +244,8 @@ def _worker(rank: int, shards: str, place: str) -> None:
     players = new_players(preset, rank, cpu)
     reader = ShardReader(Folder(shards), 32)
     order = SampleOrder(reader.shard_samples, 1, 20)
-    for update, images in real_batches(reader, order, range(3), BATCH, rank, 2):
-        z = draw_z(1, update, BATCH, 100, "uniform", rank, 2)
+    for update, images in real_batches(reader, order, range(3), Share(BATCH, rank, 2)):
+        z = draw_z(1, update, BATCH, 100, "uniform")[rank::2]
         update_both(players, pixels_to_unit(images, cpu), torch.from_numpy(z))
     torch.save([players.generator.state_dict(), players.discriminator.state_dict()], f"{place}/weights-{rank}.pt")
 
@@ -270,7 +270,7 @@ def _two_workers_in_one(shards: Folder, updates: int) -> tuple[torch.nn.Module, 
     reader = ShardReader(shards, 32)
     order = SampleOrder(reader.shard_samples, 1, 20)
     bce = torch.nn.functional.binary_cross_entropy_with_logits
-    for update, images in real_batches(reader, order, range(updates), BATCH):
+    for update, images in real_batches(reader, order, range(updates), Share(BATCH)):
         z = torch.from_numpy(draw_z(1, update, BATCH, 100, "uniform"))
         real = images.float() / 127.5 - 1
         G.zero_grad()

@@ -1,13 +1,11 @@
-"""Networks: parameter counts, shapes, batch norm's formula, initial weights, presets by name."""
-
-from itertools import pairwise
+"""Networks: parameter counts, shapes, batch norm's formula, initial weights, activations."""
 
 import numpy as np
 import pytest
 import torch
 
 from training.networks import BatchNorm, build, count_parameters, reference_statistics
-from training.presets import PRESETS, Preset, resolve
+from training.presets import PRESETS, resolve
 
 CPU = torch.device("cpu")
 
@@ -26,21 +24,71 @@ def test_the_port_has_its_known_number_of_parameters() -> None:
     assert (count_parameters(generator), count_parameters(discriminator)) == (3_576_704, 2_765_568)
 
 
-@pytest.mark.parametrize("name", list(PRESETS))
-@pytest.mark.parametrize("size_px", [32, 64, 128])
-def test_images_have_the_asked_size_and_range(name: str, size_px: int) -> None:
-    preset = resolve(name, width=4, size_px=size_px)
+SIDES = [(name, px) for name in PRESETS for px in ((28,) if PRESETS[name].architecture == "mnist" else (32, 64, 128))]
+
+
+@pytest.mark.parametrize(("name", "size_px"), SIDES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_have_the_asked_size_and_range(name: str, size_px: int, channels: int) -> None:
+    preset = resolve(name, width=4, size_px=size_px, image_channels=channels)
     generator, discriminator = build(preset, 0, CPU)
-    images = generator(torch.randn(5, 100))
-    assert images.shape == (5, 3, size_px, size_px)
+    images = generator(torch.randn(5, preset.z_dim))
+    assert images.shape == (5, channels, size_px, size_px)
     assert images.abs().max() <= 1
-    assert images.is_contiguous(memory_format=torch.channels_last)
+    if channels > 1:
+        assert images.is_contiguous(memory_format=torch.channels_last)
     assert discriminator(images).shape == (5,)
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_every_weight_gets_a_gradient(name: str) -> None:
+    generator, discriminator = build(resolve(name, width=4), 0, CPU)
+    discriminator(generator(torch.randn(6, generator.preset.z_dim))).sum().backward()
+    for key, value in (*generator.named_parameters(), *discriminator.named_parameters()):
+        assert value.grad is not None, key
+        assert bool(value.grad.abs().max() > 0), key
+
+
+def test_the_cross_entropy_of_two_outputs_is_that_of_their_difference() -> None:
+    _, discriminator = build(resolve("mnist-28", width=4), 0, CPU)
+    images = torch.rand(7, 1, 28, 28) * 2 - 1
+    outputs: list[torch.Tensor] = []
+    discriminator.get_submodule("dense4").register_forward_hook(lambda m, i, out: outputs.append(out))
+    logits = discriminator(images)
+    real = torch.ones(7, dtype=torch.long)
+    for label in (real, 1 - real):
+        of_two = torch.nn.functional.cross_entropy(outputs[0], label)
+        of_one = torch.nn.functional.binary_cross_entropy_with_logits(logits, label.float())
+        torch.testing.assert_close(of_one, of_two)
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_activations_are_what_goes_on_to_the_next_layer(name: str) -> None:
+    _, discriminator = build(resolve(name, width=4), 0, CPU)
+    preset = discriminator.preset
+    images = torch.rand(5, preset.image_channels, preset.size_px, preset.size_px) * 2 - 1
+    entered: dict[str, torch.Tensor] = {}
+    for key, module in discriminator.named_children():
+        module.register_forward_pre_hook(lambda m, inputs, key=key: entered.update({key: inputs[0].clone()}))
+    logits = discriminator(images)
+    found = discriminator.activations(images)
+    convolutions = [layer for layer in discriminator.plan if layer.activation == "leaky_relu" and layer.kind == "conv"]
+    assert [tuple(x.shape[1:]) for x in found] == [layer.out_shape for layer in convolutions]
+    for after, activation in zip(discriminator.plan[1:], found, strict=False):
+        torch.testing.assert_close(activation.reshape(5, -1), entered[after.name].reshape(5, -1))
+    torch.testing.assert_close(discriminator(images), logits)
 
 
 def test_widths_double_towards_the_small_end() -> None:
     assert resolve("paper-64").widths == (1024, 512, 256, 128)
     assert resolve("paper-64", size_px=128, width=16).widths == (256, 128, 64, 32, 16)
+
+
+def test_reference_statistics_hold_for_the_discriminator_too() -> None:
+    _, discriminator = build(resolve("svhn-32", width=4), 0, CPU)
+    images, reference = torch.rand(6, 3, 32, 32), torch.rand(20, 3, 32, 32)
+    with torch.no_grad(), reference_statistics(discriminator, reference):
+        torch.testing.assert_close(discriminator(images)[:1], discriminator(images[:1]), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(7, 3), (7, 3, 4, 4)])
@@ -59,33 +107,36 @@ def test_batch_norm_is_the_reference_formula(shape: tuple[int, ...]) -> None:
 
 
 def test_the_first_norm_of_the_paper_runs_over_units() -> None:
-    assert build(resolve("paper-64", width=4), 0, CPU)[0].first_norm.weight.numel() == 32 * 16
-    assert build(resolve("paper-64", width=4, first_norm="channels"), 0, CPU)[0].first_norm.weight.numel() == 32
+    for first_norm, features in (("units", 32 * 16), ("channels", 32)):
+        generator, _ = build(resolve("paper-64", width=4, first_norm=first_norm), 0, CPU)
+        assert generator.get_parameter("dense1_norm.weight").numel() == features
 
 
 def test_batch_norm_is_left_out_where_the_paper_leaves_it_out() -> None:
-    generator, discriminator = build(resolve("paper-64", width=4), 0, CPU)
-    assert sum(isinstance(m, BatchNorm) for m in generator.modules()) == 4
-    assert isinstance(generator.layers[-2], torch.nn.ConvTranspose2d)
-    assert isinstance(generator.layers[-1], torch.nn.Tanh)
-    assert sum(isinstance(m, BatchNorm) for m in discriminator.modules()) == 3
-    assert not isinstance(discriminator.layers[1], BatchNorm)
+    for name in ("paper-64", "paper-128", "torch-4x4", "imagenet-32", "svhn-32"):
+        generator, discriminator = build(resolve(name, width=4), 0, CPU)
+        *inner, last = generator.plan
+        assert all(f"{layer.name}_norm.weight" in generator.state_dict() for layer in inner)
+        assert f"{last.name}_norm.weight" not in generator.state_dict()
+        first, *inner, last = discriminator.plan
+        assert all(f"{layer.name}_norm.weight" in discriminator.state_dict() for layer in inner)
+        assert not {f"{layer.name}_norm.weight" for layer in (first, last)} & set(discriminator.state_dict())
 
 
 def test_weights_follow_the_seed_and_the_papers_spread() -> None:
     preset = resolve("paper-64", width=32)
     first, again, other = (build(preset, seed, CPU)[0].state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[k], again[k]) for k in first)
-    assert not torch.equal(first["project.weight"], other["project.weight"])
-    assert first["project.weight"].std() == pytest.approx(0.02, rel=0.01)
-    assert first["first_norm.weight"].mean() == pytest.approx(1.0, abs=0.002)
-    assert first["first_norm.weight"].std() == pytest.approx(0.02, rel=0.1)
-    assert not first["first_norm.bias"].any()
+    assert not torch.equal(first["dense1.weight"], other["dense1.weight"])
+    assert first["dense1.weight"].std() == pytest.approx(0.02, rel=0.01)
+    assert first["dense1_norm.weight"].mean() == pytest.approx(1.0, abs=0.002)
+    assert first["dense1_norm.weight"].std() == pytest.approx(0.02, rel=0.1)
+    assert not first["dense1_norm.bias"].any()
 
 
 def test_deconvolution_is_the_gradient_of_the_stride_2_convolution() -> None:
     generator, _ = build(resolve("paper-64", width=2), 0, CPU)
-    layer = generator.layers[0]
+    layer = generator.deconv2
     assert isinstance(layer, torch.nn.ConvTranspose2d)
     x = torch.randn(2, layer.in_channels, 4, 4)
     image = torch.randn(2, layer.out_channels, 8, 8, requires_grad=True)
@@ -105,23 +156,3 @@ def test_reference_statistics_make_pictures_independent_of_their_neighbours() ->
         assert (generator(z) - batch).abs().max() > 1e-3
         torch.testing.assert_close(of_reference, generator(reference), rtol=1e-3, atol=1e-4)
     assert (together - batch).abs().max() > 1e-4
-
-
-def test_presets_are_found_by_name_and_errors_name_the_nearest() -> None:
-    assert resolve("paper-64", width=16).width == 16
-    with pytest.raises(ValueError, match="nearest is 'paper-64'"):
-        resolve("paper64")
-    with pytest.raises(ValueError, match="'learning_rat'; the nearest is 'learning_rate'"):
-        resolve("paper-64", learning_rat=1)
-    with pytest.raises(ValueError, match="size_px"):
-        resolve("paper-64", size_px=48)
-    with pytest.raises(ValueError, match="first_norm"):
-        resolve("torch-4x4", first_norm="units")
-
-
-def test_paper_settings() -> None:
-    paper = PRESETS["paper-64"]
-    assert (paper.learning_rate, paper.beta1, paper.batch_images, paper.z_dim) == (2e-4, 0.5, 128, 100)
-    assert (paper.alternate, paper.z_distribution, paper.weight_decay) == ("alternate", "uniform", 1e-5)
-    assert all(Preset.model_validate(preset.model_dump()) == preset for preset in PRESETS.values())
-    assert all(a == 2 * b for a, b in pairwise(paper.widths))

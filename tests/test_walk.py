@@ -14,8 +14,7 @@ from training.samples import fixed_z, grid, png, to_pixels
 def _generator(scale: float = 1.0) -> Generator:
     generator, _ = build(resolve("paper-64", width=4, size_px=32), 0, torch.device("cpu"))
     with torch.no_grad():  # a fresh generator is near grey: stretch what it draws
-        last = generator.layers[-2].weight
-        assert isinstance(last, torch.Tensor)
+        last = generator.get_parameter("deconv4.weight")
         last.mul_(10 * scale)
     return generator
 

@@ -1,40 +1,91 @@
-"""One update of each network."""
+"""One update of each network.
+
+A network is called in two ways: by itself, and as `averaged`, which is the same network, wrapped where several workers
+train so that a backward pass averages its gradients. D's updates go through D's wrapper; in G's update D is frozen and
+called by itself, so none of its gradients are computed or sent.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
-import torch.distributed
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from training import losses
 from training.networks import Discriminator, Generator, build
 from training.presets import Preset
+from training.ranks import adding_up, averaging
 
 Measures = dict[str, Tensor]
-"""Scalars left on the device: loss_g, loss_d, and the mean D(x) of real and of generated images (d_real, d_fake)."""
+"""Scalars left on the device: loss_g, loss_d, the mean D(x) of real and of generated images (d_real, d_fake), and the
+L2 norms of the gradients over all of a network's parameters (grad_g, grad_d)."""
+
+Precision = Literal["float32", "bfloat16", "float64"]
 
 
 @dataclass
 class Players:
-    """Both networks and their optimisers."""
+    """Both networks, their optimisers, and how they are computed."""
 
+    preset: Preset
+    device: torch.device
+    precision: Precision
     generator: Generator
     discriminator: Discriminator
+    generator_averaged: nn.Module
+    discriminator_averaged: nn.Module
     generator_adam: torch.optim.Adam
     discriminator_adam: torch.optim.Adam
+    micro_images: int | None = None  # images of a worker that go through a network at a time; None: all
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of weights, z and images; under bfloat16 the convolutions' products alone are shorter."""
+        return torch.float64 if self.precision == "float64" else torch.float32
+
+    def computing(self) -> torch.autocast:
+        """The context in which networks are called."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+    def set_learning_rate(self, learning_rate: float) -> None:
+        """Let both optimisers take steps of another size from now on."""
+        for adam in (self.generator_adam, self.discriminator_adam):
+            for group in adam.param_groups:
+                group["lr"] = learning_rate
 
 
-def new_players(preset: Preset, seed: int, device: torch.device) -> Players:
+def new_players(
+    preset: Preset,
+    seed: int,
+    device: torch.device,
+    precision: Precision = "float32",
+    compiled: bool = False,
+    micro_images: int | None = None,
+) -> Players:
     """Both networks with the seed's initial weights, equal on all workers, and their optimisers."""
     generator, discriminator = build(preset, seed, device)
-    broadcast([*generator.parameters(), *discriminator.parameters()])
+    if precision == "float64":
+        generator.double()
+        discriminator.double()
+    if compiled:
+        generator.compile()
+        discriminator.compile()
     return Players(
-        generator, discriminator, _adam(generator.parameters(), preset), _adam(discriminator.parameters(), preset)
+        preset,
+        device,
+        precision,
+        generator,
+        discriminator,
+        averaging(generator, device),
+        averaging(discriminator, device),
+        _adam(generator.parameters(), preset, device),
+        _adam(discriminator.parameters(), preset, device),
+        micro_images,
     )
 
 
-def _adam(parameters: Iterable[torch.nn.Parameter], preset: Preset) -> torch.optim.Adam:
+def _adam(parameters: Iterable[nn.Parameter], preset: Preset, device: torch.device) -> torch.optim.Adam:
     return torch.optim.Adam(
         parameters,
         lr=preset.learning_rate,
@@ -42,34 +93,44 @@ def _adam(parameters: Iterable[torch.nn.Parameter], preset: Preset) -> torch.opt
         eps=preset.adam_eps,
         weight_decay=preset.weight_decay,
         fused=True,
+        capturable=device.type == "cuda",  # counts its steps on the device, which a CUDA graph needs
     )
 
 
-def pixels_to_unit(images: Tensor, device: torch.device) -> Tensor:
-    """images: uint8[N, 3, H, W], 0..255 -> float32 of the same shape on the device, -1..1, channels last."""
+def pixels_to_unit(images: Tensor, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """images: uint8[N, C, H, W], 0..255 -> dtype of the same shape on the device, -1..1, channels last."""
     moved = images.to(device, non_blocking=True)
-    return moved.to(torch.float32, memory_format=torch.channels_last).div_(127.5).sub_(1.0)
+    return moved.to(dtype, memory_format=torch.channels_last).div_(127.5).sub_(1.0)
 
 
 def update_discriminator(players: Players, real: Tensor, z: Tensor) -> Measures:
-    """Update D by BCE(D(real), 1) + BCE(D(G(z)), 0). Real and generated images go through D apart.
+    """Update D on real images and on generated ones, which go through D apart.
 
-    real: float32[N, 3, H, W], -1..1; z: float32[N, z_dim].
+    real: float[N, C, H, W], -1..1; z: float[N, z_dim]; N images of this worker.
 
     Source: Radford et al. 2016, section 4; Goodfellow et al. 2014, algorithm 1.
-    Departs: batch norm's statistics are those of each worker's part of the batch.
     """
-    with torch.no_grad():
-        fake = players.generator(z)
+    with torch.no_grad(), players.computing():
+        fake = torch.cat([players.generator(part) for part in _parts(players, z)])
     return _update_discriminator(players, real, fake)
 
 
 def update_generator(players: Players, z: Tensor) -> Measures:
-    """Update G by BCE(D(G(z)), 1), the loss that does not saturate. No gradient of D's parameters is computed.
+    """Update G, with D frozen.
 
-    z: float32[N, z_dim].
+    z: float[N, z_dim], of this worker.
+
+    Source: as `update_discriminator`.
     """
-    return _update_generator(players, players.generator(z))
+    parts = _parts(players, z)
+    players.generator_adam.zero_grad(set_to_none=True)
+    measured = []
+    for number, part in enumerate(parts):
+        with adding_up(players.generator_averaged, more=number + 1 < len(parts)):
+            with players.computing():
+                fake = players.generator_averaged(part)
+            measured.append(_teach_generator(players, fake, len(part) / len(z)))
+    return _step_generator(players, torch.stack(measured).sum(0))
 
 
 def update_both(players: Players, real: Tensor, z: Tensor) -> Measures:
@@ -77,84 +138,60 @@ def update_both(players: Players, real: Tensor, z: Tensor) -> Measures:
 
     Departs: the paper's code alternates; this is what the ports do.
     """
-    fake = players.generator(z)
+    if len(_parts(players, z)) > 1:  # graphs of all parts at once are what micro-batches are to avoid
+        return update_discriminator(players, real, z) | update_generator(players, z)
+    players.generator_adam.zero_grad(set_to_none=True)
+    with players.computing():
+        fake = players.generator_averaged(z)
     measures = _update_discriminator(players, real, fake.detach())
-    return measures | _update_generator(players, fake)
+    return measures | _step_generator(players, _teach_generator(players, fake, 1.0))
+
+
+def _parts(players: Players, images: Tensor) -> tuple[Tensor, ...]:
+    return images.split(players.micro_images or len(images))
 
 
 def _update_discriminator(players: Players, real: Tensor, fake: Tensor) -> Measures:
-    D = players.discriminator
+    """A backward pass for each part, so that one graph is held at a time; then one step."""
     players.discriminator_adam.zero_grad(set_to_none=True)
-    real_logits = D(real)
-    loss_real = F.binary_cross_entropy_with_logits(real_logits, torch.ones_like(real_logits))
-    torch.autograd.backward(loss_real)  # before the second pass, so that one graph is held at a time
-    fake_logits = D(fake)
-    loss_fake = F.binary_cross_entropy_with_logits(fake_logits, torch.zeros_like(fake_logits))
-    torch.autograd.backward(loss_fake)
-    average_gradients(D.parameters())
+    parts = [(part, losses.of_real) for part in _parts(players, real)]
+    parts += [(part, losses.of_fake) for part in _parts(players, fake)]
+    total, judged = torch.zeros((), device=real.device, dtype=players.dtype), []
+    for number, (images, loss_of) in enumerate(parts):
+        with adding_up(players.discriminator_averaged, more=number + 1 < len(parts)):
+            with players.computing():
+                logits = players.discriminator_averaged(images)
+            loss = loss_of(players.preset.loss, logits.to(players.dtype)) * (len(images) / len(real))
+            torch.autograd.backward(loss)
+        total += loss.detach()
+        judged.append(logits.detach().to(players.dtype).sigmoid().mean())
+    norm = _gradient_norm(players.discriminator)
     players.discriminator_adam.step()
-    return {
-        "loss_d": (loss_real + loss_fake).detach(),
-        "d_real": real_logits.detach().sigmoid().mean(),
-        "d_fake": fake_logits.detach().sigmoid().mean(),
-    }
+    half = len(judged) // 2
+    d_real, d_fake = (torch.stack(means).mean() for means in (judged[:half], judged[half:]))
+    return {"loss_d": total, "d_real": d_real, "d_fake": d_fake, "grad_d": norm}
 
 
-def _update_generator(players: Players, fake: Tensor) -> Measures:
+def _teach_generator(players: Players, fake: Tensor, weight: float) -> Tensor:
+    """Leave G's gradients of the images' weighted loss, which is returned, a scalar."""
     D = players.discriminator
-    players.generator_adam.zero_grad(set_to_none=True)
     D.requires_grad_(False)
     try:
-        logits = D(fake)
-        loss = F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
+        with players.computing():
+            logits = D(fake)
+        loss = losses.of_generator(players.preset.loss, logits.to(players.dtype)) * weight
         torch.autograd.backward(loss)
     finally:
         D.requires_grad_(True)
-    average_gradients(players.generator.parameters())
+    return loss.detach()
+
+
+def _step_generator(players: Players, loss: Tensor) -> Measures:
+    norm = _gradient_norm(players.generator)
     players.generator_adam.step()
-    return {"loss_g": loss.detach()}
+    return {"loss_g": loss, "grad_g": norm}
 
 
-def workers() -> int:
-    """The number of processes that train together."""
-    together = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_world_size() if together else 1
-
-
-def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Replace every gradient by its mean over the workers, in one flat all-reduce. Alone: nothing to do."""
-    world = workers()
-    if world == 1:
-        return
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([g.reshape(-1) for g in gradients])
-    torch.distributed.all_reduce(flat)
-    flat.div_(world)
-    for gradient, mean in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
-        gradient.copy_(mean.view(gradient.shape))
-
-
-def broadcast(tensors: Iterable[Tensor]) -> None:
-    """Replace every tensor by that of worker 0. Alone: nothing to do."""
-    if workers() == 1:
-        return
-    with torch.no_grad():
-        for tensor in tensors:
-            whole = tensor.detach().contiguous()
-            torch.distributed.broadcast(whole, src=0)
-            tensor.copy_(whole)
-
-
-def mean_over_workers(values: Tensor) -> Tensor:
-    """The mean of each value over the workers."""
-    if workers() > 1:
-        torch.distributed.all_reduce(values)
-        values /= workers()
-    return values
-
-
-def largest_of_workers(values: Tensor) -> Tensor:
-    """The largest of each value over the workers."""
-    if workers() > 1:
-        torch.distributed.all_reduce(values, op=torch.distributed.ReduceOp.MAX)
-    return values
+def _gradient_norm(network: nn.Module) -> Tensor:
+    """The L2 norm of all gradients together, a scalar on the device."""
+    return torch.nn.utils.get_total_norm([p.grad for p in network.parameters() if p.grad is not None])

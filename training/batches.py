@@ -1,156 +1,255 @@
-"""Shards -> batches of images, read by offset, decoded ahead of time, resumable at any update."""
+"""Shards -> batches of images, decoded ahead of time by processes into shared memory, from any update on.
 
-import hashlib
+A ring of slots, each a batch; loader k of n fills rows k, k + n, ... of this worker's share of each batch. Between
+the processes go fixed messages of a few bytes; pixels are written once, where the trainer reads them.
+"""
+
+import contextlib
 import os
+import select
 from collections import deque
-from collections.abc import Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 
-from manifests.store import Folder
-from training.order import Positions, SampleOrder, batch_positions
+from training.cache import ShardCache
+from training.loader import BROKEN, FINE
+from training.memory import share_arrays
+from training.order import SampleOrder, Share
+from training.processes import LoaderDied, Loaders
+from training.reading import ShardReader
 
-INDEX = "index.parquet"
-_DIGEST_HEX = 16  # 64 bits of each sha256 are kept: ample to notice damage, and 8 bytes a sample
+_MOST_LOADERS = 8
+_CACHED_OPEN = 16  # what is deleted from the cache keeps its bytes on the disk while it is open
 
 
-class DamagedShard(Exception):
-    """A sample can't be read from its shard, or isn't what the index says."""
+class LoaderSettings(BaseModel):
+    """How images are read ahead. Changes no result."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    loaders: int | None = Field(
+        default=None,
+        ge=1,
+        description="processes that read and decode, for each worker; none: 1 beside a training on CPUs, with a GPU as "
+        "many as the cores allow, up to 8",
+    )
+    ahead_batches: int = Field(default=4, ge=1, description="batches that are decoded ahead of the one in use")
+    verify: bool = Field(default=True, description="check each image that is read against its sha256 in the index")
+    cache_gb: float = Field(
+        default=20.0, gt=0, description="disk that shards in an object store may take on each node, in GB"
+    )
+    cache_folder: str | None = Field(
+        default=None, description="where they are kept meanwhile; none: a temporary folder of the data set"
+    )
+
+    def processes(self, gpu: bool) -> int:
+        """Loader processes of one worker."""
+        if self.loaders is not None:
+            return self.loaders
+        if not gpu:
+            return 1
+        workers_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        return max(1, min(_MOST_LOADERS, len(os.sched_getaffinity(0)) // workers_here - 1))
 
 
-class ShardReader:
-    """Random access to the images of one split, by any number of threads.
+class Batch(NamedTuple):
+    """A worker's share of the global batch of an update.
 
-    Samples are numbered by (shard, offset), from 0. About 20 bytes of memory a sample; a local shard is open only
-    while a sample is read, so the number of shards meets no limit on open files.
+    images: torch.uint8[n, C, H, W], channels last, RGB or grey, 0..255; samples: int64[n], as they were read
+    Both lie in shared memory that is used again once the next batch is asked for.
     """
 
-    def __init__(self, shards: Folder, size_px: int, split: str = "train", verify: bool = True) -> None:
-        self.folder, self.size_px, self.split, self.verify = shards, size_px, split, verify
-        table = shards.read_table(INDEX, ["shard", "offset", "size_bytes", "sha256", "split"])
-        table = table.filter(pc.field("split") == split).sort_by([("shard", "ascending"), ("offset", "ascending")])
-        counts = table.group_by("shard", use_threads=False).aggregate([("shard", "count")])
-        self.shards: list[str] = counts["shard"].to_pylist()
-        self.shard_samples: list[int] = counts["shard_count"].to_pylist()
-        self._shard_ends = np.cumsum(self.shard_samples)
-        self._offsets: npt.NDArray[np.int64] = table["offset"].to_numpy()
-        self._sizes: npt.NDArray[np.int32] = table["size_bytes"].to_numpy().astype(np.int32)
-        self._digests = _digests(table["sha256"]) if verify else None
-        self._remote: dict[str, pa.NativeFile] = {}
-        missing = sorted(set(self.shards) - set(shards.names()))
-        if missing:
-            raise DamagedShard(f"{shards}/{missing[0]} is in {INDEX} but not in the folder; write the shards again")
+    update: int
+    images: torch.Tensor
+    samples: npt.NDArray[np.int64]
 
-    def __len__(self) -> int:
-        return len(self._offsets)
 
-    def _read_at(self, shard: str, size_bytes: int, offset: int) -> bytes:
-        path = self.folder.local_path(shard)
-        if path is None:
-            if shard not in self._remote:
-                self._remote[shard] = self.folder.open_input(shard)
-            return bytes(self._remote[shard].read_at(size_bytes, offset))
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            return os.pread(descriptor, size_bytes, offset)
-        finally:
-            os.close(descriptor)
+class Batches(Iterator[Batch]):
+    """The batches of some updates, in their order, and the processes that fill them. See `open_batches`."""
 
-    def read(self, sample: int) -> bytes:
-        """The encoded image of a sample.
-
-        Raises:
-            DamagedShard: the bytes in the shard are cut short, or not those of the index.
-        """
-        size_bytes = int(self._sizes[sample])
-        data = self._read_at(self._shard_of(sample), size_bytes, int(self._offsets[sample]))
-        if len(data) != size_bytes:
-            raise self._damaged(sample, f"expected {size_bytes} bytes, got {len(data)}")
-        if self._digests is not None:
-            found = int.from_bytes(hashlib.sha256(data).digest()[: _DIGEST_HEX // 2], "big")
-            if found != int(self._digests[sample]):
-                raise self._damaged(sample, f"sha256 is {found:016x}..., the index has {self._digests[sample]:016x}...")
-        return data
-
-    def _shard_of(self, sample: int) -> str:
-        return self.shards[int(np.searchsorted(self._shard_ends, sample, side="right"))]
-
-    def _damaged(self, sample: int, what: str) -> DamagedShard:
-        shard = self._shard_of(sample)
-        rows = self.folder.read_table(INDEX, ["sample_id", "shard", "offset"])
-        here = (pc.field("shard") == shard) & (pc.field("offset") == int(self._offsets[sample]))
-        names = rows.filter(here)["sample_id"].to_pylist()
-        return DamagedShard(f"{self.folder}/{shard}, sample {names[0]}: {what}; write the shards again")
-
-    def images(self, samples: Positions) -> npt.NDArray[np.uint8]:
-        """The decoded images of some samples.
-
-        Returns:
-            images: uint8[N, size_px, size_px, 3], RGB, 0..255.
-
-        Raises:
-            DamagedShard: as `read`, or an image can't be decoded or has another size than the preset's.
-        """
-        out = np.empty((len(samples), self.size_px, self.size_px, 3), dtype=np.uint8)
-        for row, sample in enumerate(samples.tolist()):
-            image = cv2.imdecode(np.frombuffer(self.read(sample), dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
-            if image is None:
-                raise self._damaged(sample, "the image can't be decoded")
-            if image.shape != out.shape[1:]:
-                height, width = image.shape[:2]
-                raise self._damaged(
-                    sample, f"the image is {width}x{height}, the preset's size_px is {self.size_px}; set both alike"
+    def __init__(
+        self,
+        reader: ShardReader,
+        order: SampleOrder,
+        updates: Iterable[int],
+        share: Share,
+        settings: LoaderSettings,
+        pin: bool = False,
+    ) -> None:
+        self._reader, self._order, self._share = reader, order, share
+        self._updates = iter(updates)
+        self._next: int | None = None  # an update whose shards are still being fetched
+        self._turn = 0
+        # One is in use, and where copies to a GPU run by themselves one more may still be.
+        slots = settings.ahead_batches + (2 if pin else 1)
+        n, side, channels = len(share.rows()), reader.size_px, reader.channels
+        ring = share_arrays(
+            {
+                "turn": ("<i8", [1]),
+                "wanted": ("<i8", [slots, n]),
+                "samples": ("<i8", [slots, n]),
+                "images": ("|u1", [slots, n, side, side, channels]),
+            }
+        )
+        self._ring = ring.arrays
+        self._tensors = [torch.from_numpy(images).permute(0, 3, 1, 2) for images in ring.arrays["images"]]
+        self._free = deque(range(slots))
+        self._in_use: int | None = None
+        self._filling: deque[tuple[int, int]] = deque()  # (update, slot), oldest first
+        self._unfilled = [0] * slots  # loaders that have not answered yet
+        with contextlib.ExitStack() as stack:
+            self._pinned = stack.enter_context(_Pinned(self._ring["images"], pin and torch.cuda.is_available()))
+            paths = reader.local_paths()
+            self._cache: ShardCache | None = None
+            if paths is None:
+                self._cache = stack.enter_context(
+                    ShardCache.of_reader(reader, settings.cache_folder, int(settings.cache_gb * 1e9))
                 )
-            out[row] = image
-        return out
+                self._cache.check_room(order.window_samples)
+                paths = [str(self._cache.path(shard)) for shard in reader.shards]
+                self._loaders = stack.enter_context(
+                    Loaders(settings.processes(pin), paths, reader.shared, ring, _CACHED_OPEN)
+                )
+            else:
+                self._loaders = stack.enter_context(Loaders(settings.processes(pin), paths, reader.shared, ring))
+            self._stack = stack.pop_all()
+
+    def __next__(self) -> Batch:
+        """The next batch.
+
+        Raises:
+            DamagedShard: a sample of it can't be read, or isn't what the index says.
+            LoaderDied: a loader process ended by itself.
+        """
+        self._release()
+        self._fill()
+        if not self._filling:
+            raise StopIteration
+        update, slot = self._filling[0]
+        while self._unfilled[slot]:
+            self._answer()
+        self._filling.popleft()
+        self._in_use = slot
+        return Batch(update, self._tensors[slot], self._ring["samples"][slot])
+
+    def seek(self, updates: Iterable[int]) -> None:
+        """Go on with other updates, with the same processes; what was read ahead is dropped."""
+        self._release()
+        self._turn += 1
+        self._ring["turn"][0] = self._turn
+        while any(self._unfilled):
+            self._answer()
+        self._free.extend(slot for _, slot in self._filling)
+        self._filling.clear()
+        self._updates, self._next = iter(updates), None
+
+    def close(self) -> None:
+        """End the processes. The last batch stays readable."""
+        self._turn += 1
+        self._ring["turn"][0] = self._turn  # so that they need not finish what they are at
+        self._stack.close()
+
+    def _release(self) -> None:
+        if self._in_use is not None:
+            self._free.extend(self._pinned.release(self._in_use))
+            self._in_use = None
+
+    def _fill(self) -> None:
+        """Hand out the free slots."""
+        while self._free:
+            if self._next is None:
+                self._next = next(self._updates, None)
+            if self._next is None:
+                return
+            if self._cache is not None and not self._fetched(self._cache, self._next):
+                return
+            slot, update, self._next = self._free.popleft(), self._next, None
+            self._ring["wanted"][slot] = self._order.samples_at(self._share.positions(update))
+            self._ring["samples"][slot] = -1
+            self._filling.append((update, slot))
+            self._unfilled[slot] = len(self._loaders)
+            self._loaders.ask(slot, self._turn)
+
+    def _fetched(self, cache: ShardCache, update: int) -> bool:
+        """Whether the shards of an update are here; waits for them where there is nothing else to wait for."""
+        size, first = self._share.batch_images, self._filling[0][0] if self._filling else update
+        shards: list[int] = []
+        position = min(first, update) * size
+        while position < (update + 1) * size:
+            window = self._order.window_at(position)
+            shards += window.shards.tolist()
+            position = window.end
+        names, ahead = self._reader.shards, self._order.window_at(position).shards.tolist()
+        needed = [names[shard] for shard in shards]
+        cache.want(needed, [names[shard] for shard in ahead])
+        if not self._filling:
+            cache.wait(needed)
+        return cache.has(needed)
+
+    def _answer(self) -> None:
+        """Take the loaders' answers."""
+        for slot, turn, outcome, what in self._loaders.answers():
+            self._unfilled[slot] -= 1
+            if outcome == FINE or turn != self._turn:
+                continue
+            if outcome == BROKEN:
+                raise LoaderDied(f"a loader process can't go on: {what}")
+            raise self._reader.damaged(outcome, what)
 
 
-def _digests(column: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
-    text = "".join(pc.utf8_slice_codeunits(column, 0, _DIGEST_HEX).to_pylist())
-    return np.frombuffer(bytes.fromhex(text), dtype=">u8").astype(np.uint64)
-
-
-def real_batches(
+@contextlib.contextmanager
+def open_batches(
     reader: ShardReader,
     order: SampleOrder,
     updates: Iterable[int],
-    batch_images: int,
-    rank: int = 0,
-    world: int = 1,
-    threads: int = 2,
-    ahead: int = 4,
-) -> Generator[tuple[int, torch.Tensor], None, None]:
-    """Worker `rank`'s images of the global batches of some updates, decoded ahead of time by threads.
+    share: Share,
+    settings: LoaderSettings | None = None,
+    pin: bool = False,
+) -> Iterator[Batches]:
+    """A worker's share of the global batches of some updates, as an iterator; its processes end with the block.
 
-    `updates` may leave out updates that need no real images; nothing is read for those. At most `ahead` batches are
-    waiting at any time. Close the iterator to stop the threads.
-
-    Yields:
-        (update, images): images: uint8[batch_images / world, 3, size_px, size_px], RGB, 0..255, channels last.
+    `updates` may leave out updates that need no real images, and may begin anywhere: nothing is read for those left
+    out or before. `pin` registers the batches' memory with CUDA, so that copies to the GPU need not be waited for.
     """
+    batches = Batches(reader, order, updates, share, settings or LoaderSettings(), pin)
+    try:
+        yield batches
+    finally:
+        batches.close()
 
-    def read(update: int) -> torch.Tensor:
-        samples = order.samples_at(batch_positions(update, batch_images, rank, world))
-        return torch.from_numpy(reader.images(samples)).permute(0, 3, 1, 2)
 
-    waiting: deque[tuple[int, Future[Any]]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="batches") as pool:
-        try:
-            for update in updates:
-                waiting.append((update, pool.submit(read, update)))
-                if len(waiting) > ahead:
-                    first, images = waiting.popleft()
-                    yield first, images.result()
-            while waiting:
-                first, images = waiting.popleft()
-                yield first, images.result()
-        finally:
-            for _, images in waiting:
-                images.cancel()
+class _Pinned(contextlib.AbstractContextManager["_Pinned"]):
+    """Page-locked slots, and when each may be written again."""
+
+    def __init__(self, images: npt.NDArray[np.uint8], pin: bool) -> None:
+        self._address, self._size_bytes, self._pin = images.ctypes.data, images.nbytes, pin
+        self._copying: deque[tuple[int, torch.cuda.Event]] = deque()
+
+    def __enter__(self) -> "_Pinned":
+        if self._pin:
+            torch.cuda.check_error(int(torch.cuda.cudart().cudaHostRegister(self._address, self._size_bytes, 0)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pin:
+            torch.cuda.synchronize()
+            torch.cuda.cudart().cudaHostUnregister(self._address)
+
+    def release(self, slot: int) -> list[int]:
+        """The slots that may be filled, now that the trainer is done with one, save for copies under way."""
+        if not self._pin:
+            return [slot]
+        event = torch.cuda.Event()
+        event.record()
+        self._copying.append((slot, event))
+        ready = []
+        while len(self._copying) > 1:
+            before, copied = self._copying.popleft()
+            copied.synchronize()
+            ready.append(before)
+        return ready

@@ -1,75 +1,163 @@
-"""Everything needed to go on with a training run.
+"""Everything needed to go on with a training run, in a folder of plain files.
 
-Both networks, both optimisers, how many updates were made, the preset and the seed. Random numbers are drawn by counter
-and the order of samples is a function of the place, so the number of updates stands for whose turn it is, for the place
-in the order and for all draws.
+    checkpoint-000012800/    images seen, 9 digits
+      generator.safetensors, discriminator.safetensors    weights
+      optimisers.npz         Adam's moments and steps; the marks of the epoch at hand
+      state.json             all else, and the sha256 of the other files
+
+Random numbers are drawn by counter and the order of samples is a function of the place, so the number of updates stands
+for whose turn it is, for the place in the order and for all draws. state.json is written last and deleted first: the
+checkpoint exists while it does. Nothing is pickled.
 """
 
+import hashlib
 import io
-import pickle
+import re
 import zipfile
-from dataclasses import asdict, dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import safetensors.torch
 import torch
+from safetensors import SafetensorError
 
 from manifests.store import Folder
 from training.adversarial import Players
 from training.presets import Preset
 
-_FORMAT = 1
-_PREFIX, _SUFFIX = "checkpoint-", ".pt"
+_FORMAT = 2
+_PREFIX = "checkpoint-"
+STATE = "state.json"
+_WEIGHTS = {"generator": "generator.safetensors", "discriminator": "discriminator.safetensors"}
+_ARRAYS = "optimisers.npz"
+_MARKS = "marks"
+
+Weights = dict[str, torch.Tensor]
+Moments = dict[str, npt.NDArray[Any]]
 
 
 class DamagedCheckpoint(Exception):
-    """A checkpoint file can't be read."""
+    """A checkpoint can't be read."""
 
 
 @dataclass
 class Checkpoint:
-    """The state of a run after `update` updates. `position` is the next place in the stream of samples."""
+    """The state of a run after `update` updates.
+
+    generator, discriminator: the networks' weights, on the CPU; generator_adam, discriminator_adam: `PARAMETER/step`,
+    `PARAMETER/exp_avg`, `PARAMETER/exp_avg_sq`; marks: uint8[samples], of the epoch at hand (`training.proof`);
+    state: plain values that other parts of a training keep.
+    """
 
     update: int
     images_seen: int
-    position: int
     seconds: float
     seed: int
     samples: int
     preset: dict[str, Any]
-    generator: dict[str, torch.Tensor]
-    discriminator: dict[str, torch.Tensor]
-    generator_adam: dict[str, Any]
-    discriminator_adam: dict[str, Any]
+    precision: str
+    generator: Weights
+    discriminator: Weights
+    generator_adam: Moments = field(default_factory=dict)
+    discriminator_adam: Moments = field(default_factory=dict)
+    marks: npt.NDArray[np.uint8] | None = None
+    state: dict[str, Any] = field(default_factory=dict)
     format: int = _FORMAT
 
     @property
     def name(self) -> str:
-        """The file's name, such as checkpoint-000012800.pt: images seen, 9 digits."""
-        return f"{_PREFIX}{self.images_seen:09d}{_SUFFIX}"
+        """The folder's name, such as checkpoint-000012800: images seen, 9 digits."""
+        return name_of(self.images_seen)
 
 
-def of_players(players: Players, preset: Preset, seed: int, samples: int, update: int, seconds: float) -> Checkpoint:
-    """The checkpoint of a run. It refers to the players' tensors: save it before the next update."""
-    images_seen = update * preset.batch_images
+_PLAIN = ("update", "images_seen", "seconds", "seed", "samples", "preset", "precision", "state", "format")
+
+
+def name_of(images_seen: int) -> str:
+    """The folder's name of the checkpoint after so many images."""
+    return f"{_PREFIX}{images_seen:09d}"
+
+
+def of_players(
+    players: Players,
+    seed: int,
+    samples: int,
+    update: int,
+    seconds: float,
+    state: dict[str, Any] | None = None,
+    marks: npt.NDArray[np.uint8] | None = None,
+) -> Checkpoint:
+    """The checkpoint of a run: a copy, which later updates leave as it is."""
     return Checkpoint(
         update=update,
-        images_seen=images_seen,
-        position=images_seen,
+        images_seen=update * players.preset.batch_images,
         seconds=seconds,
         seed=seed,
         samples=samples,
-        preset=preset.model_dump(),
-        generator=players.generator.state_dict(),
-        discriminator=players.discriminator.state_dict(),
-        generator_adam=players.generator_adam.state_dict(),
-        discriminator_adam=players.discriminator_adam.state_dict(),
+        preset=players.preset.model_dump(),
+        precision=players.precision,
+        generator=_copied(players.generator),
+        discriminator=_copied(players.discriminator),
+        generator_adam=_moments(players.generator, players.generator_adam),
+        discriminator_adam=_moments(players.discriminator, players.discriminator_adam),
+        marks=marks,
+        state=state or {},
     )
 
 
-def check_same_run(checkpoint: Checkpoint, preset: Preset, seed: int, samples: int) -> None:
+def _copied(network: torch.nn.Module) -> Weights:
+    copied = {name: value.detach().to("cpu", copy=True) for name, value in network.state_dict().items()}
+    return {name: value.contiguous() for name, value in copied.items()}
+
+
+def _moments(network: torch.nn.Module, adam: torch.optim.Adam) -> Moments:
+    return {
+        f"{name}/{key}": value.detach().to("cpu", copy=True).contiguous().numpy()
+        for name, parameter in network.named_parameters()
+        for key, value in adam.state[parameter].items()
+    }
+
+
+def restore(checkpoint: Checkpoint, players: Players) -> None:
+    """Give the players the checkpoint's weights and optimisers."""
+    for network, weights, adam, moments in (
+        (players.generator, checkpoint.generator, players.generator_adam, checkpoint.generator_adam),
+        (players.discriminator, checkpoint.discriminator, players.discriminator_adam, checkpoint.discriminator_adam),
+    ):
+        network.load_state_dict(weights)
+        _restore_moments(network, adam, moments)
+
+
+def _restore_moments(network: torch.nn.Module, adam: torch.optim.Adam, moments: Moments) -> None:
+    by_parameter: dict[str, dict[str, torch.Tensor]] = {}
+    for key, value in moments.items():
+        name, _, moment = key.rpartition("/")
+        by_parameter.setdefault(name, {})[moment] = torch.from_numpy(value.copy())
+    numbered = {
+        number: by_parameter[name]
+        for number, (name, _) in enumerate(network.named_parameters())
+        if name in by_parameter
+    }
+    adam.load_state_dict({"state": numbered, "param_groups": adam.state_dict()["param_groups"]})
+    # Moments come in the plain layout; a step over two layouts at once would be slow, and round otherwise.
+    for parameter, state in adam.state.items():
+        for moment, value in state.items():
+            if value.shape == parameter.shape:
+                state[moment] = torch.empty_like(parameter, requires_grad=False).copy_(value)
+
+
+def check_same_run(checkpoint: Checkpoint, preset: Preset, precision: str, seed: int, samples: int) -> None:
     """Raise ValueError if going on from the checkpoint would not be the same run."""
-    wanted = preset.model_dump() | {"seed": seed, "samples": samples}
-    had = checkpoint.preset | {"seed": checkpoint.seed, "samples": checkpoint.samples}
+    wanted = preset.model_dump() | {"precision": precision, "seed": seed, "samples": samples}
+    had = checkpoint.preset | {
+        "precision": checkpoint.precision,
+        "seed": checkpoint.seed,
+        "samples": checkpoint.samples,
+    }
     for key, value in wanted.items():
         if had.get(key) != value:
             raise ValueError(
@@ -78,58 +166,92 @@ def check_same_run(checkpoint: Checkpoint, preset: Preset, seed: int, samples: i
             )
 
 
-def restore(checkpoint: Checkpoint, players: Players) -> None:
-    """Give the players the checkpoint's weights and optimisers."""
-    players.generator.load_state_dict(checkpoint.generator)
-    players.discriminator.load_state_dict(checkpoint.discriminator)
-    players.generator_adam.load_state_dict(checkpoint.generator_adam)
-    players.discriminator_adam.load_state_dict(checkpoint.discriminator_adam)
-
-
 def names(folder: Folder) -> list[str]:
-    """The checkpoints in a folder, oldest first."""
-    found = [name for name in folder.names() if name.startswith(_PREFIX) and name.endswith(_SUFFIX)]
-    return sorted(found, key=_images_seen)
+    """The finished checkpoints in a folder, oldest first."""
+    found = [name for name in folder.folders() if images_of(name) >= 0 and folder.child(name).exists(STATE)]
+    return sorted(found, key=images_of)
 
 
-def _images_seen(name: str) -> int:
+def images_of(name: str) -> int:
+    """The images seen that a checkpoint's name says; -1 where it isn't one."""
     # By number: names of a thousand million images have a digit more.
-    digits = name.removeprefix(_PREFIX).removesuffix(_SUFFIX)
-    return int(digits) if digits.isdecimal() else -1
+    match = re.fullmatch(rf"{_PREFIX}(\d+)", name)
+    return int(match[1]) if match else -1
 
 
 def save(folder: Folder, checkpoint: Checkpoint, keep: int) -> None:
-    """Write a checkpoint, atomically, and delete all but the last `keep`."""
-    buffer = io.BytesIO()
-    torch.save(asdict(checkpoint), buffer)
-    folder.write_bytes(checkpoint.name, buffer.getvalue())
+    """Write a checkpoint and delete all but the last `keep`."""
+    own = folder.child(checkpoint.name)
+    own.delete(STATE)  # where one of the same name is written again, the old one ends before its files change
+    files = {name: safetensors.torch.save(getattr(checkpoint, key)) for key, name in _WEIGHTS.items()}
+    files[_ARRAYS] = _packed(checkpoint)
+    for name, data in files.items():
+        own.write_bytes(name, data)
+    plain = {key: getattr(checkpoint, key) for key in _PLAIN}
+    own.write_json(STATE, plain | {"sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}})
     for name in names(folder)[:-keep]:
-        folder.delete(name)
+        delete(folder, name)
+
+
+def delete(folder: Folder, name: str) -> None:
+    """Delete a checkpoint; it is no checkpoint any more from the first file on."""
+    folder.child(name).delete(STATE)
+    folder.child(name).delete_all()
+
+
+def _packed(checkpoint: Checkpoint) -> bytes:
+    arrays = {f"generator/{key}": value for key, value in checkpoint.generator_adam.items()}
+    arrays |= {f"discriminator/{key}": value for key, value in checkpoint.discriminator_adam.items()}
+    if checkpoint.marks is not None:
+        arrays[_MARKS] = checkpoint.marks
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
 
 
 def load(folder: Folder, name: str) -> Checkpoint:
-    """Read a checkpoint; tensors come to the CPU. Nothing but tensors and plain values is unpickled.
+    """Read a checkpoint; tensors come to the CPU.
 
     Raises:
-        DamagedCheckpoint: the file is cut short or altered; the message names the one before it.
+        DamagedCheckpoint: a file is cut short, altered or absent; the message names the checkpoint before it.
     """
-    data = folder.read_bytes(name)
+    own = folder.child(name)
     try:
-        _check_members(data)
-        return Checkpoint(**torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
-    except (
-        RuntimeError,
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-        EOFError,
-        KeyError,
-        ValueError,
-        TypeError,
-    ) as error:
-        before = [other for other in names(folder) if _images_seen(other) < _images_seen(name)]
+        return _read(own)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError, zipfile.BadZipFile) as error:
+        before = [other for other in names(folder) if images_of(other) < images_of(name)]
         advice = f"delete it to go on from {before[-1]}" if before else "delete it to start from the beginning"
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DamagedCheckpoint(f"{folder}/{name} is not a whole checkpoint ({reason}); {advice}") from error
+        raise DamagedCheckpoint(f"{own} is not a whole checkpoint ({reason}); {advice}") from error
+
+
+def _read(own: Folder) -> Checkpoint:
+    plain = own.read_json(STATE)
+    if plain["format"] != _FORMAT:
+        raise ValueError(f"its format is {plain['format']}, this version reads {_FORMAT}")
+    files = {}
+    for file, sha256 in plain.pop("sha256").items():
+        files[file] = own.read_bytes(file)
+        if hashlib.sha256(files[file]).hexdigest() != sha256:
+            raise ValueError(f"{file} has another sha256 than {STATE} says")
+    weights = {key: safetensors.torch.load(files[file]) for key, file in _WEIGHTS.items()}
+    moments: dict[str, Moments] = {"generator": {}, "discriminator": {}}
+    marks = None
+    with np.load(io.BytesIO(files[_ARRAYS]), allow_pickle=False) as arrays:
+        for key in arrays.files:
+            network, _, rest = key.partition("/")
+            if key == _MARKS:
+                marks = arrays[key]
+            else:
+                moments[network][rest] = arrays[key]
+    return Checkpoint(
+        **plain,
+        generator=weights["generator"],
+        discriminator=weights["discriminator"],
+        generator_adam=moments["generator"],
+        discriminator_adam=moments["discriminator"],
+        marks=marks,
+    )
 
 
 def load_latest(folder: Folder) -> Checkpoint | None:
@@ -138,9 +260,33 @@ def load_latest(folder: Folder) -> Checkpoint | None:
     return load(folder, found[-1]) if found else None
 
 
-def _check_members(data: bytes) -> None:
-    """Raise BadZipFile if a member's CRC is wrong: torch itself doesn't look, and would give altered weights."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        damaged = archive.testzip()
-    if damaged is not None:
-        raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
+class CheckpointWriter:
+    """Writes checkpoints behind the training's back, one at a time. A context manager: leaving waits for the last.
+
+    An error of writing is raised by the next `save`, or on leaving.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
+        self._writing: Future[None] | None = None
+
+    def __enter__(self) -> "CheckpointWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.shutdown(wait=True)
+        if kind is None:
+            self.wait()
+
+    def save(self, folder: Folder, checkpoint: Checkpoint, keep: int) -> None:
+        """Begin to write a checkpoint, once the one before is written."""
+        self.wait()
+        self._writing = self._thread.submit(save, folder, checkpoint, keep)
+
+    def wait(self) -> None:
+        """Return when all is written."""
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()

@@ -22,6 +22,8 @@ class Stream(IntEnum):
     FILL = 5
     WALK = 6
     WEIGHTS = 7
+    LIKENESS = 8
+    MEASURED = 9
 
 
 def philox(seed: int, stream: Stream, first: int = 0, second: int = 0) -> np.random.Philox:

@@ -4,70 +4,51 @@ To resume, run the same call again: it goes on from the last checkpoint, and a f
 """
 
 import contextlib
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from enum import IntEnum
 from typing import Any
 
 import torch
 import torch.distributed
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from manifests.store import Folder
 from training import adversarial, checkpoint
-from training.batches import ShardReader, real_batches
+from training.batches import Batch, open_batches
 from training.draws import draw_z
-from training.metrics import Interval, MetricsLog, Row, check_finite
-from training.networks import count_parameters
-from training.order import SampleOrder, check_divides
-from training.presets import Preset, resolve
-from training.samples import png, sample_grid
+from training.guard import Alarm, Guard
+from training.metrics import Interval, Row, not_finite, place, rounded
+from training.networks import Generator, count_parameters
+from training.order import SampleOrder
+from training.outputs import BEST, CHECKPOINTS, SUMMARY, Outputs
+from training.presets import Preset
+from training.proof import Proof
+from training.ranks import check_equal, largest_of_workers, workers
+from training.reading import ShardReader
+from training.settings import TrainingSettings
 
-SUMMARY = "summary.json"
-SHOWN_EPOCHS = (1, 5)  # the paper shows bedrooms after these
 Report = Callable[[Row], None]
 
 
-class TrainingSettings(BaseModel):
-    """How long a preset is trained and what is written on the way. Progress is counted in images."""
+class Diverged(Exception):
+    """A figure of the training is no longer a number, and there is nothing to go back to."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    preset: str = Field(
-        default="paper-64", description="name of the networks and their training: see training/presets.py"
-    )
-    overrides: dict[str, Any] = Field(default_factory=dict, description="settings of the preset to replace")
-    images: int | None = Field(default=None, ge=1, description="images to see in all; give this or epochs")
-    epochs: float | None = Field(default=None, gt=0, description="times to see each image; give this or images")
-    log_every_updates: int = Field(default=50, ge=1, description="updates that a row of metrics.jsonl averages over")
-    checkpoint_every_images: int = Field(default=100_000, ge=1, description="images from one checkpoint to the next")
-    grid_every_images: int = Field(default=100_000, ge=1, description="images from one sample grid to the next")
-    grid_images: int = Field(default=64, ge=1, description="pictures in a sample grid")
-    keep_checkpoints: int = Field(default=3, ge=1, description="checkpoints that stay; older ones are deleted")
-    threads: int | None = Field(
-        default=None, ge=1, description="torch's threads in each worker; none leaves torch's choice"
-    )
-    decode_threads: int = Field(
-        default=2, ge=1, description="threads that read and decode images ahead, in each worker"
-    )
-    window_samples: int = Field(default=65_536, ge=1, description="samples that are shuffled together, in whole shards")
-    verify: bool = Field(default=True, description="check each image that is read against its sha256 in the index")
+class Stopped(Exception):
+    """The guard ended the training, as its settings say."""
 
-    @model_validator(mode="after")
-    def _valid(self) -> "TrainingSettings":
-        if (self.images is None) == (self.epochs is None):
-            raise ValueError(f"images={self.images} and epochs={self.epochs}: give one of them")
-        self.resolved()
-        return self
 
-    def resolved(self) -> Preset:
-        """The preset with the overrides."""
-        return resolve(self.preset, **self.overrides)
+class Interrupted(Exception):
+    """The training was asked to end, and left a checkpoint to go on from."""
 
-    def updates(self, samples: int) -> int:
-        """Updates in all, for so many samples: the fewest that see as many images as were asked for."""
-        images = self.images if self.images is not None else math.ceil((self.epochs or 0) * samples)
-        return -(-images // self.resolved().batch_images)
+
+class _Verdict(IntEnum):
+    """What follows from the guard's alarms; of several workers' verdicts the largest counts."""
+
+    GO_ON = 0
+    GO_BACK = 1
+    STOP = 2
+    DIVERGED = 3
 
 
 def uses_images(preset: Preset, update: int) -> bool:
@@ -84,166 +65,303 @@ def train(
     world: int = 1,
     device: torch.device | str = "cpu",
     report: Report = lambda row: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Train, or go on training, and return the run's summary, which is also written to summary.json.
 
     With several workers, each calls this with its rank, inside an initialised torch.distributed group; `out` must lie
     on storage that all share. All make the same number of updates; rank 0 writes. `report` is called in every worker
-    with each row of metrics.jsonl, extended by images_total.
+    with each row of metrics.jsonl, extended by images_total. Once `stop` says so in any worker, all end with a
+    checkpoint after the next row.
 
     Raises:
         ValueError: the batch doesn't divide by the workers, or the checkpoint in `out` is of another run.
         DamagedShard, DamagedCheckpoint: a file is damaged.
-        Diverged: a loss is not a finite number.
+        Diverged: a figure is not finite. Stopped: the guard's settings say so. Interrupted: `stop` did.
+        RanksDiffer, OrderBroken: what must never be.
 
     Source: Radford et al. 2016, section 4.
     """
-    preset, device = settings.resolved(), torch.device(device)
-    check_divides(preset.batch_images, world)
-    if adversarial.workers() != world:
-        raise ValueError(
-            f"world={world}, but torch.distributed has {adversarial.workers()}; initialise its group first"
-        )
+    device = torch.device(device)
+    settings.share(rank, world)
+    if workers() != world:
+        raise ValueError(f"world={world}, but torch.distributed has {workers()}; initialise its group first")
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    reader = ShardReader(shards, preset.size_px, verify=settings.verify)
-    order = SampleOrder(reader.shard_samples, seed, settings.window_samples)
-    total = settings.updates(order.samples)
-    state = _resume(out, preset, seed, order.samples, device)
-    start, seconds = (state.update, state.seconds) if state else (0, 0.0)
-    if start >= total and out.exists(SUMMARY):
+    preset = settings.resolved()
+    reader = ShardReader(shards, preset.size_px, preset.image_channels, verify=settings.loader.verify)
+    state = _latest(out.child(CHECKPOINTS), device)
+    if state is not None:
+        checkpoint.check_same_run(state, preset, settings.precision_on(device), seed, len(reader))
+    total = max(settings.updates(len(reader)), state.update if state else 0)  # a run that was longer stays as it is
+    if state is not None and state.update == total and out.exists(SUMMARY):
         summary: dict[str, Any] = out.read_json(SUMMARY)
-        if summary["updates"] == start:
+        if summary["updates"] == total:
             return summary
-    total = max(total, start)  # a run that was longer stays as it is
-
-    players = adversarial.new_players(preset, seed, device)
-    if state:
-        checkpoint.restore(state, players)
-    interval, began = Interval(device), time.perf_counter() - seconds
     with contextlib.ExitStack() as stack:
-        log = stack.enter_context(MetricsLog(out, start)) if rank == 0 else None
-        outputs = _Outputs(out, settings, preset, seed, order.samples, players, log)
-        with_images = (update for update in range(start, total) if uses_images(preset, update))
-        batches = stack.enter_context(
-            contextlib.closing(
-                real_batches(
-                    reader, order, with_images, preset.batch_images, rank, world, threads=settings.decode_threads
-                )
-            )
-        )
-        for update in range(start, total):
-            z_rows = draw_z(seed, update, preset.batch_images, preset.z_dim, preset.z_distribution, rank, world)
-            z = torch.from_numpy(z_rows).to(device)
-            waited_s = 0.0
-            if uses_images(preset, update):
-                asked = time.perf_counter()
-                _, images = next(batches)
-                waited_s = time.perf_counter() - asked
-                real = adversarial.pixels_to_unit(images, device)
-                both = preset.alternate == "both"
-                measures = (adversarial.update_both if both else adversarial.update_discriminator)(players, real, z)
-            else:
-                measures = adversarial.update_generator(players, z)
-            interval.add(measures, preset.batch_images, waited_s)
-
-            done = update + 1
-            keep = done == total or outputs.passes(settings.checkpoint_every_images, done)
-            if keep or done % settings.log_every_updates == 0:
-                images_seen = done * preset.batch_images
-                row = {"update": done, "images_seen": images_seen, "epoch": round(images_seen / order.samples, 4)}
-                row |= interval.row() | {"seconds": round(time.perf_counter() - began, 3)}
-                check_finite(row)
-                if log:
-                    log.add(row)
-                report(row | {"images_total": total * preset.batch_images})
-                interval = Interval(device)
-            outputs.draw_grids(done, done == total)
-            if keep:
-                outputs.save(done, time.perf_counter() - began)
-        return outputs.summarise(total, time.perf_counter() - began)
+        update = state.update if state else 0
+        outputs = stack.enter_context(Outputs(out, settings, seed, reader, update)) if rank == 0 else None
+        training = _Training(out, settings, seed, reader, rank, world, device, outputs, report)
+        if state is not None:
+            training.take(state)
+        while training.update < total:
+            training.go_on(total, stop)
+        return training.summarise()
 
 
-def _resume(out: Folder, preset: Preset, seed: int, samples: int, device: torch.device) -> checkpoint.Checkpoint | None:
-    """The last checkpoint in `out`, after a check that it is of this run and that all workers see the same."""
-    state = checkpoint.load_latest(out.child("checkpoints"))
+def _latest(folder: Folder, device: torch.device) -> checkpoint.Checkpoint | None:
+    """The last checkpoint in a folder, after a check that all workers see the same."""
+    state = checkpoint.load_latest(folder)
     update = state.update if state else 0
-    seen = adversarial.largest_of_workers(torch.tensor([update, -update], device=device)).tolist()
+    seen = largest_of_workers(torch.tensor([update, -update], device=device)).tolist()
     if seen[0] != -seen[1]:
         raise ValueError(
-            f"workers see different checkpoints in {out} (updates {-seen[1]} to {seen[0]}); "
+            f"workers see different checkpoints in {folder} (updates {-seen[1]} to {seen[0]}); "
             "the run folder must lie on storage that all workers share"
         )
-    if state is not None:
-        checkpoint.check_same_run(state, preset, seed, samples)
     return state
 
 
-class _Outputs:
-    """Sample grids, checkpoints and the summary, written where `log` is, that is in worker 0."""
+class _Training:
+    """A worker's state of the training: the players, how far they are, and what was seen of them."""
 
     def __init__(
         self,
         out: Folder,
         settings: TrainingSettings,
-        preset: Preset,
         seed: int,
-        samples: int,
-        players: adversarial.Players,
-        log: MetricsLog | None,
+        reader: ShardReader,
+        rank: int,
+        world: int,
+        device: torch.device,
+        outputs: Outputs | None,
+        report: Report,
     ) -> None:
-        self.out, self.settings, self.preset, self.seed = out, settings, preset, seed
-        self.samples, self.players, self.log = samples, players, log
+        self.out, self.settings, self.seed, self.reader, self.device = out, settings, seed, reader, device
+        self.outputs, self.report = outputs, report
+        self.preset, self.share = settings.resolved(), settings.share(rank, world)
+        self.order = SampleOrder(reader.shard_samples, seed, settings.window_samples)
+        self.players = adversarial.new_players(
+            self.preset,
+            seed,
+            device,
+            settings.precision_on(device),
+            settings.compiled_on(device),
+            settings.micro_images,
+        )
+        self.proof = Proof(self.order.samples, device)
+        self.guard = Guard(settings.guard, None)
+        self.update, self.seconds = 0, 0.0
+        self.rate_factor, self.times_back = 1.0, 0
+        self.best: dict[str, Any] | None = None
+        self.events: list[dict[str, Any]] = []
 
-    def passes(self, every_images: int, update: int) -> bool:
-        """Whether the last of `update` updates reached or passed a multiple of `every_images`."""
-        images = update * self.preset.batch_images
-        return images // every_images > (images - self.preset.batch_images) // every_images
+    def take(self, state: checkpoint.Checkpoint) -> None:
+        """Go on from a checkpoint."""
+        checkpoint.restore(state, self.players)
+        assert state.marks is not None
+        self.proof.restore(state.state["proof"], state.marks)
+        self.guard = Guard(self.settings.guard, state.state["guard"])
+        self.update, self.seconds = state.update, state.seconds
+        self.rate_factor, self.times_back = state.state["rate_factor"], state.state["times_back"]
+        self.best, self.events = state.state["best"], list(state.state["events"])
+        self.players.set_learning_rate(self.preset.learning_rate * self.rate_factor)
 
-    def draw_grids(self, update: int, last: bool) -> None:
-        """Write the sample grids that are due: at intervals, at the end, and after epochs 1 and 5."""
-        names = []
-        if last or self.passes(self.settings.grid_every_images, update):
-            names.append(f"grid-{update * self.preset.batch_images:09d}.png")
-        names += [f"epoch-{e:03d}.png" for e in SHOWN_EPOCHS if self._ends_epoch(e, update)]
-        if self.log and names:
-            picture = sample_grid(self.players.generator, self.seed, self.settings.grid_images)
-            for name in names:
-                self.out.child("grids").write_bytes(name, png(picture))
-            self.log.add_picture("samples", picture, update)
+    def go_on(self, total: int, stop: Callable[[], bool]) -> None:
+        """Make updates up to `total`, or until the guard sends the training back."""
+        with_images = (update for update in range(self.update, total) if uses_images(self.preset, update))
+        pin = self.device.type == "cuda"
+        with (
+            self._timed(),
+            open_batches(self.reader, self.order, with_images, self.share, self.settings.loader, pin=pin) as batches,
+        ):
+            interval = Interval(self.device)
+            while self.update < total:
+                measures, waited_s = self._step(batches)
+                interval.add(measures, self.preset.batch_images, waited_s)
+                self.update += 1
+                self._end_epochs()
+                last = self.update == total
+                measuring = last or self._passes(
+                    self.settings.measure_every_images or self.settings.grid_every_images
+                )
+                keeping = last or self._passes(self.settings.checkpoint_every_images)
+                if not (measuring or keeping or self.update % self.settings.log_every_updates == 0):
+                    continue
+                asked = self._any(stop())
+                verdict = self._log(interval, total, measuring)
+                interval = Interval(self.device)
+                if verdict == _Verdict.GO_BACK:
+                    self._go_back()
+                    return
+                if keeping or asked or verdict == _Verdict.STOP:
+                    self._save()
+                if verdict == _Verdict.STOP:
+                    raise Stopped(self.events[-1]["message"])
+                if asked and not last:
+                    raise Interrupted(
+                        f"ended after {self.update * self.preset.batch_images:,} images, as asked; "
+                        "start the same training again to go on"
+                    )
+                if self.outputs:
+                    with _evaluating(self.players.generator):
+                        self.outputs.draw_grids(self.players.generator, self.update, self.order.samples, last)
 
-    def _ends_epoch(self, epoch: int, update: int) -> bool:
-        images = update * self.preset.batch_images
-        return images - self.preset.batch_images < epoch * self.samples <= images
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        self.began = time.perf_counter() - self.seconds
+        try:
+            yield
+        finally:
+            self.seconds = time.perf_counter() - self.began
 
-    def save(self, update: int, seconds: float) -> None:
-        """Write the rows so far, then the checkpoint that makes them count."""
-        if self.log is None:
+    def _passes(self, every_images: int) -> bool:
+        return self.settings.passes(every_images, self.update)
+
+    def _step(self, batches: Iterator[Batch]) -> tuple[adversarial.Measures, float]:
+        """One update; what it measured, and the seconds that it waited for images."""
+        players, share, update = self.players, self.share, self.update
+        drawn = draw_z(self.seed, update, share.batch_images, self.preset.z_dim, self.preset.z_distribution)
+        z = torch.from_numpy(drawn[share.rows()]).to(self.device, players.dtype, non_blocking=True)
+        positions = share.positions(update)
+        if not uses_images(self.preset, update):
+            self.proof.deal(positions, self.order.samples_at(positions), looked_at=False)
+            return adversarial.update_generator(players, z), 0.0
+        asked = time.perf_counter()
+        batch = next(batches)
+        waited_s = time.perf_counter() - asked
+        self.proof.deal(positions, batch.samples, looked_at=True)
+        real = adversarial.pixels_to_unit(batch.images, self.device, players.dtype)
+        both = self.preset.alternate == "both"
+        return (adversarial.update_both if both else adversarial.update_discriminator)(players, real, z), waited_s
+
+    def _end_epochs(self) -> None:
+        ended = self.proof.end_epochs(self.update * self.preset.batch_images)
+        if ended and self.outputs:
+            self.outputs.write_epochs(self.proof.rows)
+
+    def _any(self, said: bool) -> bool:
+        """Whether any worker said so."""
+        return bool(largest_of_workers(torch.tensor(int(said), device=self.device)).item())
+
+    def _log(self, interval: Interval, total: int, measuring: bool) -> _Verdict:
+        """Write a row, after the guard has seen it, and return what is to follow in all workers."""
+        images_seen = self.update * self.preset.batch_images
+        row = place(self.update, self.preset.batch_images, self.order.samples) | interval.row()
+        row["learning_rate"] = self.preset.learning_rate * self.rate_factor
+        row["seconds"] = round(time.perf_counter() - self.began, 3)
+        finite = not not_finite(row)
+        if self.outputs and measuring and finite:
+            with _evaluating(self.players.generator):
+                row |= rounded(self.outputs.measure(self.players.generator))
+        alarms = self.guard.look(row) if self.outputs else []
+        verdict = self._judge(alarms)
+        verdict = _Verdict(int(largest_of_workers(torch.tensor(int(verdict), device=self.device)).item()))
+        if self.outputs:
+            self._note(alarms, verdict, images_seen)
+        if verdict == _Verdict.DIVERGED:
+            raise Diverged(self.events[-1]["message"] if self.events else f"the training diverged at {images_seen:,} images")
+        if finite:
+            if self.outputs:
+                self.outputs.log.add(row)
+            self.report(row | {"images_total": total * self.preset.batch_images})
+            self._keep_best(row)
+        return verdict
+
+    def _judge(self, alarms: list[Alarm]) -> _Verdict:
+        action = self.settings.guard.action
+        if not alarms:
+            return _Verdict.GO_ON
+        if action == "back" and self.best is not None and self.times_back < self.settings.guard.most_backs:
+            return _Verdict.GO_BACK
+        if any(alarm.kind == "nan" for alarm in alarms):
+            return _Verdict.DIVERGED
+        return _Verdict.GO_ON if action == "warn" else _Verdict.STOP
+
+    def _note(self, alarms: list[Alarm], verdict: _Verdict, images_seen: int) -> None:
+        for alarm in alarms:
+            action = {_Verdict.GO_ON: "warned", _Verdict.GO_BACK: "went back"}.get(verdict, "stopped")
+            event = {"images_seen": images_seen, "kind": alarm.kind, "message": alarm.message, "action": action}
+            self.events.append(event)
+        if alarms and self.outputs:
+            self.outputs.write_events(self.events)
+
+    def _keep_best(self, row: Row) -> None:
+        """Save the best checkpoint anew where a row has the least distance so far. All workers take part."""
+        better = "swd" in row and (self.best is None or row["swd"] < self.best["swd"])
+        if not self._any(better):
             return
-        self.log.save()
-        state = checkpoint.of_players(self.players, self.preset, self.seed, self.samples, update, seconds)
-        checkpoint.save(self.out.child("checkpoints"), state, self.settings.keep_checkpoints)
+        self.best = {"images_seen": row["images_seen"], "swd": row.get("swd")}
+        self._save(best=True)
 
-    def summarise(self, updates: int, seconds: float) -> dict[str, Any]:
-        """The run's summary, also written to summary.json."""
-        images_seen = updates * self.preset.batch_images
-        summary = {
+    def _save(self, best: bool = False) -> None:
+        """Save a checkpoint, once it is sure that the workers' networks are equal."""
+        networks = (("generator", self.players.generator), ("discriminator", self.players.discriminator))
+        check_equal((f"{name}.{key}", value) for name, network in networks for key, value in network.named_parameters())
+        proof, marks = self.proof.state()
+        if self.outputs is None:
+            return
+        state = {
+            "proof": proof,
+            "guard": self.guard.state(),
+            "rate_factor": self.rate_factor,
+            "times_back": self.times_back,
+            "best": self.best,
+            "events": self.events,
+        }
+        seconds = time.perf_counter() - self.began
+        self.outputs.save(
+            checkpoint.of_players(self.players, self.seed, self.order.samples, self.update, seconds, state, marks), best
+        )
+
+    def _go_back(self) -> None:
+        """Take up the best checkpoint again, with a lower learning rate."""
+        if self.outputs:
+            self.outputs.writer.wait()
+        self._any(False)  # the others wait until it is written
+        state = _latest(self.out.child(BEST), self.device)
+        assert state is not None
+        events, times_back, rate_factor, best = self.events, self.times_back, self.rate_factor, self.best
+        self.take(state)
+        self.events, self.times_back, self.best = events, times_back + 1, best
+        self.rate_factor = rate_factor * self.settings.guard.lower_rate
+        self.players.set_learning_rate(self.preset.learning_rate * self.rate_factor)
+        self.began = time.perf_counter() - self.seconds
+        if self.outputs:
+            self.outputs.go_back(self.update)
+        self._save()
+
+    def summarise(self) -> dict[str, Any]:
+        """The run's summary, which worker 0 also writes."""
+        images_seen = self.update * self.preset.batch_images
+        facts = {
             "preset": self.preset.model_dump(),
+            "precision": self.players.precision,
             "parameters": {
                 "generator": count_parameters(self.players.generator),
                 "discriminator": count_parameters(self.players.discriminator),
             },
-            "samples": self.samples,
-            "updates": updates,
+            "samples": self.order.samples,
+            "updates": self.update,
             "images_seen": images_seen,
-            "epochs": round(images_seen / self.samples, 4),
-            "workers": adversarial.workers(),
-            "seconds": round(seconds, 3),
-            "images_per_s": round(images_seen / seconds, 2) if seconds > 0 else None,
-            "last": self.log.rows[-1] if self.log and self.log.rows else None,
-            "checkpoint": f"checkpoints/checkpoint-{images_seen:09d}.pt",
-            "grids": [f"grids/{name}" for name in self.out.child("grids").names()],
+            "epochs": round(images_seen / self.order.samples, 4),
+            "epochs_proven": len(self.proof.rows),
+            "workers": workers(),
+            "learning_rate": self.preset.learning_rate * self.rate_factor,
+            "alarms": len(self.events),
+            "best": self.best,
+            "seconds": round(self.seconds, 3),
+            "images_per_s": round(images_seen / self.seconds, 2) if self.seconds > 0 else None,
+            "checkpoint": f"{CHECKPOINTS}/{checkpoint.name_of(images_seen)}",
         }
-        if self.log:
-            self.out.write_json(SUMMARY, summary)
-        return summary
+        return self.outputs.summarise(facts) if self.outputs else facts
+
+
+@contextlib.contextmanager
+def _evaluating(network: Generator) -> Iterator[None]:
+    """Inside the block, batch norm looks at the batch at hand alone, so that one worker may make pictures."""
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train()

@@ -18,10 +18,12 @@ import torch
 from tensorboardX import SummaryWriter
 
 from manifests.store import Folder
-from training.adversarial import Measures, mean_over_workers
+from training.adversarial import Measures
+from training.ranks import mean_over_workers
 
 METRICS = "metrics.jsonl"
-MEASURES = ("loss_d", "loss_g", "d_real", "d_fake")
+MEASURES = ("loss_d", "loss_g", "d_real", "d_fake", "grad_d", "grad_g")
+PLACES = ("update", "images_seen", "kimg", "epoch", "seconds")  # where a row stands, not what was measured there
 Row = dict[str, Any]
 
 
@@ -29,13 +31,36 @@ class Diverged(Exception):
     """A loss is no longer a number."""
 
 
+def place(update: int, batch_images: int, samples: int) -> Row:
+    """Where a row stands: after how many updates, images seen, thousands of them (kimg), and epochs.
+
+    Images seen counts the batch of every update, also of those that passed it over.
+    """
+    images_seen = update * batch_images
+    return {
+        "update": update,
+        "images_seen": images_seen,
+        "kimg": images_seen / 1000,
+        "epoch": round(images_seen / samples, 4),
+    }
+
+
+def rounded(figures: Row) -> Row:
+    """Figures with the digits that are worth keeping in a log."""
+    return {name: value if value is None else float(f"{value:.6g}") for name, value in figures.items()}
+
+
+def not_finite(row: Row) -> list[str]:
+    """The names of a row's figures that are not finite numbers, in the row's order."""
+    return [name for name, value in row.items() if value is not None and not math.isfinite(value)]
+
+
 def check_finite(row: Row) -> None:
     """Raise Diverged if a figure of the row is not finite."""
-    for name, value in row.items():
-        if value is not None and not math.isfinite(value):
-            raise Diverged(
-                f"{name}={value} at update {row['update']}; lower the preset's learning_rate or start with another seed"
-            )
+    for name in not_finite(row):
+        raise Diverged(
+            f"{name}={row[name]} at update {row['update']}; lower the preset's learning_rate or start with another seed"
+        )
 
 
 class Interval:
@@ -49,9 +74,13 @@ class Interval:
         self._started = time.perf_counter()
 
     def add(self, measures: Measures, images: int, waited_s: float) -> None:
-        """Add one update's measures, its images (over all workers), and the time that it waited for them."""
+        """Add one update's measures, its images (over all workers), and the time that it waited for them.
+
+        A measure is any scalar on the device: what is named in MEASURES and never came is null in the row.
+        """
         for name, value in measures.items():
-            self._sums[name] = self._sums[name] + value
+            # In float32 whatever the updates compute in, so that sums of half-precision figures don't stall.
+            self._sums[name] = self._sums[name] + value.float()
             self._counts[name] += 1
         self.images += images
         self.waited_s += waited_s
@@ -63,11 +92,11 @@ class Interval:
         """
         sums = mean_over_workers(torch.stack([self._sums[name] for name in MEASURES])).tolist()
         means = {
-            name: round(total / self._counts[name], 6) if self._counts[name] else None
+            name: total / self._counts[name] if self._counts[name] else None
             for name, total in zip(MEASURES, sums, strict=True)
         }
         seconds = max(time.perf_counter() - self._started, 1e-9)
-        return means | {
+        return rounded(means) | {
             "images_per_s": round(self.images / seconds, 2),
             "data_wait_share": round(self.waited_s / seconds, 4),
         }
@@ -83,7 +112,15 @@ class MetricsLog:
         self.folder = folder
         self.rows: list[Row] = [row for row in read_rows(folder) if row["update"] <= update]
         self._events = tempfile.TemporaryDirectory(prefix="tensorboard-")
-        self._writer = SummaryWriter(self._events.name, purge_step=update + 1 if update else None)
+        self._writers = 0
+        self._writer = self._new_writer()
+
+    def _new_writer(self) -> SummaryWriter:
+        """A writer that takes back what was logged after the last row: by an earlier try, or before going back."""
+        self._writers += 1
+        after = self.rows[-1]["images_seen"] + 1 if self.rows else 0
+        # Files of one second would share a name but for the suffix.
+        return SummaryWriter(self._events.name, purge_step=after, filename_suffix=f".{self._writers:03d}")
 
     def __enter__(self) -> "MetricsLog":
         return self
@@ -95,15 +132,21 @@ class MetricsLog:
         self._events.cleanup()
 
     def add(self, row: Row) -> None:
-        """Add a row."""
+        """Add a row. TensorBoard's steps are images seen, so that runs of other batch sizes can be compared."""
         self.rows.append(row)
-        for name in (*MEASURES, "images_per_s", "data_wait_share"):
-            if row[name] is not None:
-                self._writer.add_scalar(name, row[name], row["update"])
+        for name, value in row.items():
+            if name not in PLACES and value is not None:
+                self._writer.add_scalar(name, value, row["images_seen"])
 
-    def add_picture(self, name: str, picture: npt.NDArray[np.uint8], update: int) -> None:
-        """Add a picture to TensorBoard. picture: uint8[H, W, 3], RGB."""
-        self._writer.add_image(name, picture, update, dataformats="HWC")
+    def drop_after(self, update: int) -> None:
+        """Leave out the rows after so many updates: a run that went back makes those updates again."""
+        self.rows = [row for row in self.rows if row["update"] <= update]
+        self._writer.close()
+        self._writer = self._new_writer()
+
+    def add_picture(self, name: str, picture: npt.NDArray[np.uint8], images_seen: int) -> None:
+        """Add a picture to TensorBoard. picture: uint8[H, W, C], RGB or grey."""
+        self._writer.add_image(name, picture, images_seen, dataformats="HWC")
 
     def save(self) -> None:
         """Write all rows, and copy TensorBoard's events into the run folder."""

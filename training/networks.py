@@ -1,126 +1,119 @@
-"""The generator and the discriminator, built from a preset."""
+"""The generator and the discriminator, built from a preset's plan."""
 
 import contextlib
 from collections.abc import Iterator
-from itertools import pairwise
-from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.draws import Stream, philox
+from training.norms import BatchNorm
+from training.plan import Layer, Plan, discriminator_plan, generator_plan
 from training.presets import Preset
 
-_START_PX = 4
+__all__ = ["BatchNorm", "Discriminator", "Generator", "build", "count_parameters", "reference_statistics"]
 
 
-class BatchNorm(nn.Module):
-    """(x - mean) / sqrt(variance + eps) * gain + bias, with the batch's own mean and biased variance, always.
+class _Planned(nn.Module):
+    """The layers of a plan, each under its own name, so that the keys of the state dict are the plan's."""
 
-    There are no running statistics. Sampling may fix the statistics for a while: see `reference_statistics`.
-
-    Source: Radford et al. 2016, the authors' code.
-    """
-
-    def __init__(self, features: int, eps: float) -> None:
+    def __init__(self, preset: Preset, plan: Plan) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(features))
-        self.bias = nn.Parameter(torch.zeros(features))
-        self.eps = eps
-        self.recording = False
-        self.fixed: tuple[Tensor, Tensor] | None = None
+        self.preset, self.plan = preset, plan
+        for layer in plan:
+            self.add_module(layer.name, _weights(layer))
+            if layer.norm != "none":
+                norm = BatchNorm(layer.norm_features, preset.norm_eps, preset.batch_norm, preset.ghost_images)
+                self.add_module(f"{layer.name}_norm", norm)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x: float32[N, C] or [N, C, H, W] -> the same shape, normalised over all but C."""
-        if self.recording:
-            axes = [0, *range(2, x.dim())]
-            variance, mean = torch.var_mean(x, dim=axes, correction=0)
-            self.fixed = (mean, variance)
-        if self.fixed is not None:
-            return F.batch_norm(x, *self.fixed, self.weight, self.bias, training=False, eps=self.eps)
-        return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
+    def _run(self, layer: Layer, x: Tensor) -> Tensor:
+        weights: nn.Module = getattr(self, layer.name)
+        norm: nn.Module | None = getattr(self, f"{layer.name}_norm") if layer.norm != "none" else None
+        if layer.kind == "dense":
+            x = weights(x.flatten(1))
+            if norm is not None and layer.norm == "units":
+                x, norm = norm(x), None
+            if layer.out_px > 1:
+                x = x.view(-1, *layer.out_shape)
+        else:
+            x = weights(x[:, :, None, None] if x.dim() == 2 else x)
+        if norm is not None:
+            x = norm(x)
+        x = self._activate(layer, x)
+        grows = layer.in_px == 1 and layer.out_px > 1
+        return x.contiguous(memory_format=torch.channels_last) if grows else x
+
+    def _activate(self, layer: Layer, x: Tensor) -> Tensor:
+        # In place: neither convolutions nor batch norm need what they gave to find their gradients.
+        if layer.activation == "relu":
+            return F.relu(x, inplace=True)
+        if layer.activation == "leaky_relu":
+            return F.leaky_relu(x, self.preset.leak, inplace=True)
+        return torch.tanh(x) if layer.activation == "tanh" else x
 
 
-class Generator(nn.Module):
+class Generator(_Planned):
     """z -> images.
 
-    z: float32[N, z_dim] -> float32[N, 3, size_px, size_px], RGB, -1..1. ReLU, batch norm on all but the output, tanh.
+    z: float32[N, z_dim] -> float32[N, C, size_px, size_px], RGB or grey, -1..1.
 
     Source: Radford et al. 2016, figure 1; no biases next to the weights, as in the authors' code.
     """
 
     def __init__(self, preset: Preset) -> None:
-        super().__init__()
-        self.preset = preset
-        channels = preset.widths
-        start = channels[0]
-        dense = preset.architecture == "paper"
-        self.project: nn.Module = (
-            nn.Linear(preset.z_dim, start * _START_PX**2, bias=False)
-            if dense
-            else nn.ConvTranspose2d(preset.z_dim, start, _START_PX, bias=False)
-        )
-        units = start * _START_PX**2 if preset.first_norm == "units" else start
-        self.first_norm = BatchNorm(units, preset.norm_eps)
-        layers: list[nn.Module] = []
-        for inside, outside in pairwise(channels):
-            layers += [_doubling(inside, outside, preset.kernel), BatchNorm(outside, preset.norm_eps)]
-            layers.append(nn.ReLU(inplace=True))
-        self.layers = nn.Sequential(*layers, _doubling(channels[-1], 3, preset.kernel), nn.Tanh())
+        super().__init__(preset, generator_plan(preset))
 
     def forward(self, z: Tensor) -> Tensor:
-        """z: float32[N, z_dim] -> float32[N, 3, size_px, size_px], -1..1."""
-        if isinstance(self.project, nn.Linear):
-            x = self.project(z)
-            if self.preset.first_norm == "units":
-                x = self.first_norm(x)
-            x = x.view(len(z), -1, _START_PX, _START_PX)
-        else:
-            x = self.project(z[:, :, None, None])
-        if self.preset.first_norm == "channels":
-            x = self.first_norm(x)
-        x = F.relu(x).contiguous(memory_format=torch.channels_last)
-        return cast(Tensor, self.layers(x))
+        """z: float32[N, z_dim] -> float32[N, C, size_px, size_px], -1..1."""
+        x = z
+        for layer in self.plan:
+            x = self._run(layer, x)
+        return x
 
 
-class Discriminator(nn.Module):
+class Discriminator(_Planned):
     """Images -> logits: positive means real.
 
-    images: float32[N, 3, size_px, size_px], -1..1 -> float32[N]. LeakyReLU, batch norm on all but the first layer.
+    images: float32[N, C, size_px, size_px], -1..1 -> float32[N].
 
     Source: Radford et al. 2016, section 3; the sigmoid is left to the loss, which is the same function, safer.
     """
 
     def __init__(self, preset: Preset) -> None:
-        super().__init__()
-        self.preset = preset
-        channels = preset.widths[::-1]
-        layers: list[nn.Module] = []
-        for depth, (inside, outside) in enumerate(zip((3, *channels[:-1]), channels, strict=True)):
-            layers.append(nn.Conv2d(inside, outside, preset.kernel, 2, (preset.kernel - 1) // 2, bias=False))
-            if depth > 0:
-                layers.append(BatchNorm(outside, preset.norm_eps))
-            layers.append(nn.LeakyReLU(preset.leak, inplace=True))
-        self.layers = nn.Sequential(*layers)
-        self.judge: nn.Module = (
-            nn.Linear(channels[-1] * _START_PX**2, 1, bias=False)
-            if preset.architecture == "paper"
-            else nn.Conv2d(channels[-1], 1, _START_PX, bias=False)
-        )
+        super().__init__(preset, discriminator_plan(preset))
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: float32[N, 3, size_px, size_px], -1..1 -> logits: float32[N]."""
-        x = self.layers(images)
-        if isinstance(self.judge, nn.Linear):
-            x = x.flatten(1)
-        return cast(Tensor, self.judge(x)).flatten()
+        """images: float32[N, C, size_px, size_px], -1..1 -> logits: float32[N]."""
+        x = images
+        for layer in self.plan:
+            x = self._run(layer, x)
+        x = x.flatten(1)
+        # The cross-entropy of two outputs (generated, real) is that of the sigmoid of their difference.
+        return x[:, 1] - x[:, 0] if x.shape[1] == 2 else x[:, 0]
+
+    def activations(self, images: Tensor) -> list[Tensor]:
+        """What each convolution gives after batch norm and LeakyReLU, from the image on.
+
+        images: float32[N, C, size_px, size_px], -1..1 -> a float32[N, channels, side, side] for each.
+        """
+        found, x = [], images
+        for layer in self.plan:
+            if layer.kind != "conv" or layer.activation == "none":
+                break
+            x = self._run(layer, x)
+            found.append(x)
+        return found
 
 
-def _doubling(inside: int, outside: int, kernel: int) -> nn.ConvTranspose2d:
-    """A fractionally strided convolution that doubles the side."""
-    padding = (kernel - 1) // 2
-    return nn.ConvTranspose2d(inside, outside, kernel, 2, padding, output_padding=kernel % 2, bias=False)
+def _weights(layer: Layer) -> nn.Module:
+    if layer.kind == "dense":
+        return nn.Linear(layer.in_units, layer.out_units, bias=False)
+    if layer.kind == "conv":
+        return nn.Conv2d(layer.inside, layer.outside, layer.kernel, layer.stride, layer.padding, bias=False)
+    # Stride 2 leaves two sides possible with an odd kernel; one row and column more make it exactly twice the side.
+    more = layer.kernel % 2 if layer.stride == 2 else 0
+    return nn.ConvTranspose2d(layer.inside, layer.outside, layer.kernel, layer.stride, layer.padding, more, bias=False)
 
 
 def build(preset: Preset, seed: int, device: torch.device) -> tuple[Generator, Discriminator]:
@@ -147,19 +140,19 @@ def count_parameters(network: nn.Module) -> int:
 
 
 @contextlib.contextmanager
-def reference_statistics(generator: Generator, z: Tensor) -> Iterator[None]:
-    """Inside the block, every batch norm uses the statistics that the reference batch `z` had in it.
+def reference_statistics(network: Generator | Discriminator, batch: Tensor) -> Iterator[None]:
+    """Inside the block, every batch norm uses the statistics that the reference `batch` had in it.
 
-    A picture then depends on its own z and on the reference batch alone, not on its neighbours.
+    What comes out for one sample then depends on it and on the reference batch alone, not on its neighbours.
 
-    z: float32[N, z_dim].
+    batch: z, float32[N, z_dim], for a generator; images, float32[N, C, size_px, size_px], for a discriminator.
     """
-    norms = [m for m in generator.modules() if isinstance(m, BatchNorm)]
+    norms = [m for m in network.modules() if isinstance(m, BatchNorm)]
     try:
         for norm in norms:
             norm.recording = True
         with torch.no_grad():
-            generator(z)
+            network(batch)
         for norm in norms:
             norm.recording = False
         yield

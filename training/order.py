@@ -2,8 +2,8 @@
 
 An endless stream of positions runs through the epochs: position p is sample p % n of epoch p // n. Global batch t is
 positions t * B to (t + 1) * B - 1, across an epoch's end where it falls so, hence every sample is used exactly once in
-an epoch and no tail is dropped. Worker r of w takes an interleaved share of each global batch. The place to resume at
-is one integer.
+an epoch and no tail is dropped. Worker r of w takes an interleaved share of each global batch, and its loader k of n
+rows k, k + n, ... of that share. The place to resume at is one integer.
 
 Within an epoch the shards are put in a random order and cut into windows of whole shards; the samples of a window are
 shuffled together. A window bounds what is read at random at one time.
@@ -30,9 +30,9 @@ class _Epoch(NamedTuple):
 
 
 class Share(NamedTuple):
-    """Which images of every global batch worker `rank` of `world` takes: blocks rank, rank + world, ... of `block` images.
+    """Which images of every global batch worker `rank` of `world` takes: blocks rank, rank + world, ... of it.
 
-    The global batches, and the blocks in them, are the same for any number of workers.
+    A block is `block` images on end. The global batches, and the blocks in them, don't hang on the number of workers.
     """
 
     batch_images: int
@@ -68,7 +68,7 @@ class Share(NamedTuple):
         return blocks[self.rank :: self.world].reshape(-1)
 
     def positions(self, batch: int) -> Positions:
-        """The positions in the stream of this share of a global batch: int64[images]."""
+        """The positions in the stream of this share of a global batch: int64[images], rising."""
         return batch * self.batch_images + self.rows()
 
 

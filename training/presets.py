@@ -1,11 +1,16 @@
 """The paper's networks as settings, and how a preset is found by name and changed."""
 
 import difflib
+from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from training.draws import Distribution
+
+
+class PresetError(ValueError):
+    """There is no such preset or setting, or the settings don't fit together."""
 
 
 class Preset(BaseModel):
@@ -64,16 +69,45 @@ class Preset(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _ends_fit(self) -> "Preset":
-        if self.architecture == "torch-4x4" and self.first_norm == "units":
-            raise ValueError(
-                "first_norm=units needs a dense first layer; set first_norm=channels or architecture=paper"
-            )
+    def _settings_fit(self) -> "Preset":
+        faults = list(self._faults())
+        if faults:
+            raise ValueError("; ".join(faults))
         return self
+
+    def _faults(self) -> Iterator[str]:
+        """Settings that can't stand together, each with what to set instead."""
+        if self.architecture == "mnist" and self.size_px != 28:
+            yield f"architecture=mnist makes images of 28 px, not size_px={self.size_px}; set size_px=28"
+        if self.architecture != "mnist" and self.size_px == 28:
+            yield (
+                f"size_px=28 is no power of two, which architecture={self.architecture} needs; "
+                "set architecture=mnist, or size_px to 32, 64 or 128"
+            )
+        if self.architecture == "stacked" and self.kernel == 4:
+            yield (
+                "kernel=4 can't keep the side at stride 1, as architecture=stacked does; "
+                "set kernel to 3 or 5, or architecture=paper"
+            )
+        if self.architecture == "torch-4x4" and self.first_norm == "units":
+            yield "first_norm=units needs a dense first layer; set first_norm=channels or architecture=paper"
+        if self.batch_norm == "ghost" and self.ghost_images is None:
+            yield "batch_norm=ghost needs ghost_images, images that share statistics; set one that divides the batch"
+        if self.batch_norm != "ghost" and self.ghost_images is not None:
+            yield (
+                f"ghost_images={self.ghost_images} is of batch_norm=ghost only, not of {self.batch_norm}; "
+                "leave it out, or set batch_norm=ghost"
+            )
+        if self.ghost_images is not None and self.batch_images % self.ghost_images:
+            fitting = [n for n in range(2, self.batch_images + 1) if self.batch_images % n == 0]
+            yield (
+                f"batch_images={self.batch_images} does not divide into ghost batches of {self.ghost_images}; "
+                f"try ghost_images={min(fitting, key=lambda n: abs(n - (self.ghost_images or 0)))}"
+            )
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels at each side from 4 px up to size_px / 2, such as 1024, 512, 256, 128."""
+        """Channels at each side from 4 px (7 for 28) up to size_px / 2, such as 1024, 512, 256, 128."""
         halvings = (self.size_px // 4).bit_length() - 1
         return tuple(self.width << i for i in reversed(range(halvings)))
 
@@ -104,6 +138,12 @@ PRESETS: dict[str, Preset] = {
             alternate="both",
             weight_decay=0.0,
         ),
+        # As paper-64 with a side more: G 1024@4, 512@8, 256@16, 128@32, 64@64, 3@128; D mirrors it.
+        Preset(name="paper-128", size_px=128, width=64),
+        # The network whose features the paper measures: 28,672 of them, max-pooled from six layers.
+        Preset(name="imagenet-32", architecture="stacked", size_px=32, kernel=3, z_dim=256),
+        Preset(name="svhn-32", size_px=32, width=64, z_distribution="normal", learning_rate=5e-4, batch_images=64),
+        Preset(name="mnist-28", architecture="mnist", size_px=28, image_channels=1, width=64),
     )
 }
 
@@ -117,14 +157,24 @@ def resolve(name: str, **overrides: Any) -> Preset:
     """The preset called `name`, with some settings replaced.
 
     Raises:
-        ValueError: no preset or setting has that name (the nearest one is given), or a value is out of range.
+        PresetError: no preset or setting has that name (the nearest one is given), a value is out of range, or values
+            don't fit together.
     """
     if name not in PRESETS:
-        raise ValueError(
+        raise PresetError(
             f"there is no preset {name!r}; the nearest is {_nearest(name, list(PRESETS))!r}, of {', '.join(PRESETS)}"
         )
     settings = [field for field in Preset.model_fields if field != "name"]
     for key in overrides:
         if key not in settings:
-            raise ValueError(f"presets have no setting {key!r}; the nearest is {_nearest(key, settings)!r}")
-    return Preset.model_validate(PRESETS[name].model_dump() | overrides)
+            raise PresetError(f"presets have no setting {key!r}; the nearest is {_nearest(key, settings)!r}")
+    try:
+        return Preset.model_validate(PRESETS[name].model_dump() | overrides)
+    except ValidationError as error:
+        told = [_fault(fault["loc"], fault["msg"], fault["input"]) for fault in error.errors(include_url=False)]
+        raise PresetError(f"preset {name}: {'; '.join(told)}") from error
+
+
+def _fault(place: tuple[int | str, ...], message: str, given: Any) -> str:
+    said = message.removeprefix("Value error, ")
+    return f"{'.'.join(map(str, place))}={given!r}: {said}" if place else said

@@ -1,5 +1,8 @@
 """Pictures from a generator, and grids of them."""
 
+import contextlib
+from typing import Literal
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -7,11 +10,17 @@ import torch
 
 from training.checkpoint import Checkpoint
 from training.draws import Stream, philox, random_z
-from training.networks import Generator
+from training.networks import Discriminator, Generator, reference_statistics
 from training.presets import Preset
 
 Images = npt.NDArray[np.uint8]
+Statistics = Literal["batch", "standing"]
 CHUNK_IMAGES = 128
+REFERENCE_IMAGES = 512  # in the batch whose statistics stand
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_FONT_SCALE = 0.4
+_LINE_PX = 16
+_MARGIN_PX = 4
 
 
 def load_generator(checkpoint: Checkpoint, device: torch.device | str = "cpu") -> Generator:
@@ -20,6 +29,14 @@ def load_generator(checkpoint: Checkpoint, device: torch.device | str = "cpu") -
     generator.load_state_dict(checkpoint.generator)
     generator.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return generator
+
+
+def load_discriminator(checkpoint: Checkpoint, device: torch.device | str = "cpu") -> Discriminator:
+    """The discriminator of a checkpoint."""
+    discriminator = Discriminator(Preset.model_validate(checkpoint.preset))
+    discriminator.load_state_dict(checkpoint.discriminator)
+    discriminator.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return discriminator
 
 
 def fixed_z(preset: Preset, seed: int, images: int, stream: Stream = Stream.GRID) -> npt.NDArray[np.float32]:
@@ -32,39 +49,46 @@ def fixed_z(preset: Preset, seed: int, images: int, stream: Stream = Stream.GRID
 
 
 def to_pixels(images: torch.Tensor) -> Images:
-    """images: float32[N, 3, H, W], -1..1 -> uint8[N, H, W, 3], RGB, rounded."""
+    """images: float32[N, C, H, W], -1..1 -> uint8[N, H, W, C], RGB or grey, rounded."""
     scaled = images.add(1.0).mul(127.5).round().clamp(0, 255)
     return np.ascontiguousarray(scaled.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
 
 
 @torch.no_grad()
-def generate(generator: Generator, z: npt.NDArray[np.float32]) -> Images:
-    """Pictures of latent vectors, with batch statistics.
+def generate(
+    generator: Generator, z: npt.NDArray[np.float32], statistics: Statistics = "batch", seed: int = 0
+) -> Images:
+    """Pictures of latent vectors.
 
-    Batch norm uses each chunk's own mean and variance, so a picture depends, a little, on the others in its chunk.
-    Chunks are always of 128: z[0:128], z[128:256], ..., the last filled up with z drawn from seed 0 whose pictures are
-    left out. So the same array z gives the same pictures. For pictures that depend on their own z alone, use
-    `networks.reference_statistics`.
+    With `batch` statistics, batch norm uses each chunk's own mean and variance, so a picture depends, a little, on the
+    others in its chunk. Chunks are always of 128: z[0:128], z[128:256], ..., the last filled up with z drawn from seed
+    0 whose pictures are left out. So the same array z gives the same pictures. With `standing` statistics it uses those
+    of one batch of 512 z of the seed, so a picture depends on its own z alone.
 
-    z: float32[N, z_dim] -> images: uint8[N, size_px, size_px, 3], RGB.
+    z: float32[N, z_dim] -> images: uint8[N, size_px, size_px, C], RGB or grey.
 
-    Source: Radford et al. 2016, the authors' code.
+    Source: Radford et al. 2016, the authors' code, which uses batch statistics.
     """
-    fill = fixed_z(generator.preset, 0, -len(z) % CHUNK_IMAGES, Stream.FILL)
     device = next(generator.parameters()).device
+    fill = fixed_z(generator.preset, 0, -len(z) % CHUNK_IMAGES, Stream.FILL)
     whole = torch.from_numpy(np.concatenate([z, fill])).to(device)
-    images = np.concatenate([to_pixels(generator(chunk)) for chunk in torch.split(whole, CHUNK_IMAGES)])
+    with contextlib.ExitStack() as stack:
+        if statistics == "standing":
+            reference = fixed_z(generator.preset, seed, REFERENCE_IMAGES, Stream.FILL)
+            stack.enter_context(reference_statistics(generator, torch.from_numpy(reference).to(device)))
+        images = np.concatenate([to_pixels(generator(chunk)) for chunk in torch.split(whole, CHUNK_IMAGES)])
     return images[: len(z)]
 
 
 def grid(images: Images, columns: int, gap_px: int = 2) -> Images:
     """Pictures side by side, row by row, on white.
 
-    images: uint8[N, H, W, 3] -> picture: uint8[rows * (H + gap) + gap, columns * (W + gap) + gap, 3].
+    images: uint8[N, H, W, C], RGB or grey -> picture: uint8[rows * (H + gap) + gap, columns * (W + gap) + gap, C].
     """
-    count, height, width, _ = images.shape
+    count, height, width, channels = images.shape
     rows = -(-count // columns)
-    picture = np.full((rows * (height + gap_px) + gap_px, columns * (width + gap_px) + gap_px, 3), 255, dtype=np.uint8)
+    shape = (rows * (height + gap_px) + gap_px, columns * (width + gap_px) + gap_px, channels)
+    picture = np.full(shape, 255, dtype=np.uint8)
     for place, image in enumerate(images):
         top = gap_px + place // columns * (height + gap_px)
         left = gap_px + place % columns * (width + gap_px)
@@ -72,19 +96,54 @@ def grid(images: Images, columns: int, gap_px: int = 2) -> Images:
     return picture
 
 
+def labelled(picture: Images, text: str) -> Images:
+    """A picture with words on a white strip above it, in as many lines as its width asks for.
+
+    A word wider than the picture is drawn smaller. The picture itself is unchanged below the strip.
+
+    picture: uint8[H, W, C], RGB or grey -> uint8[H + strip, W, C].
+    """
+    _, width, channels = picture.shape
+    lines = _wrapped(text, width - 2 * _MARGIN_PX)
+    strip = np.full((len(lines) * _LINE_PX + _MARGIN_PX, width, channels), 255, dtype=np.uint8)
+    for row, line in enumerate(lines):
+        scale = _FONT_SCALE * min(1.0, (width - 2 * _MARGIN_PX) / max(_text_px(line), 1))
+        place = (_MARGIN_PX, (row + 1) * _LINE_PX - _MARGIN_PX)
+        cv2.putText(strip, line, place, _FONT, scale, (0,) * channels, 1, cv2.LINE_AA)
+    return np.concatenate([strip, picture])
+
+
+def _wrapped(text: str, width_px: int) -> list[str]:
+    lines: list[str] = []
+    for word in text.split():
+        if lines and _text_px(f"{lines[-1]} {word}") <= width_px:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+def _text_px(text: str) -> int:
+    return int(cv2.getTextSize(text, _FONT, _FONT_SCALE, 1)[0][0])
+
+
 def png(picture: Images) -> bytes:
-    """A picture as the bytes of a PNG file. picture: uint8[H, W, 3], RGB."""
-    done, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    """A picture as the bytes of a PNG file. picture: uint8[H, W, C], RGB or grey."""
+    if picture.ndim != 3 or picture.shape[2] not in (1, 3):
+        raise ValueError(
+            f"a picture of shape {picture.shape} can't be written as PNG; it must be uint8[H, W, 3] or [H, W, 1]"
+        )
+    done, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR) if picture.shape[2] == 3 else picture)
     if not done:
-        raise ValueError(f"a picture of shape {picture.shape} can't be written as PNG; it must be uint8[H, W, 3]")
+        raise ValueError(f"OpenCV can't write a picture of shape {picture.shape} as PNG")
     return data.tobytes()
 
 
-def sample_grid(generator: Generator, seed: int, images: int) -> Images:
-    """A square-ish grid of pictures from the seed's fixed z, with batch statistics.
+def sample_grid(generator: Generator, seed: int, images: int, statistics: Statistics = "batch") -> Images:
+    """A square-ish grid of pictures from the seed's fixed z.
 
     Returns:
-        picture: uint8[H, W, 3], RGB.
+        picture: uint8[H, W, C], RGB or grey.
     """
     columns = max(1, round(images**0.5))
-    return grid(generate(generator, fixed_z(generator.preset, seed, images)), columns)
+    return grid(generate(generator, fixed_z(generator.preset, seed, images), statistics, seed), columns)

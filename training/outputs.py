@@ -1,0 +1,109 @@
+"""What a training leaves in its folder: metrics, sample grids, measurements, checkpoints, the summary. Worker 0 writes."""
+
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from manifests.store import Folder
+from training import checkpoint
+from training.batches import ShardReader
+from training.draws import Stream, permutation, philox
+from training.likeness import Yardstick
+from training.metrics import MetricsLog, Row
+from training.networks import Generator
+from training.samples import fixed_z, generate, labelled, png, sample_grid
+from training.settings import TrainingSettings
+
+SUMMARY = "summary.json"
+EPOCHS = "epochs.json"
+GUARD = "guard.json"
+CHECKPOINTS, BEST, GRIDS = "checkpoints", "best", "grids"
+SHOWN_EPOCHS = (1, 5)  # the paper shows bedrooms after these
+
+
+class Outputs:
+    """The files of a training. A context manager: leaving waits until all is written."""
+
+    def __init__(
+        self, folder: Folder, settings: TrainingSettings, seed: int, reader: ShardReader, update: int
+    ) -> None:
+        self.folder, self.settings, self.seed = folder, settings, seed
+        self.batch_images = settings.resolved().batch_images
+        self.reader = reader
+        self.writer = checkpoint.CheckpointWriter()
+        self.log = MetricsLog(folder, update)
+        self._yardstick: Yardstick | None = None
+
+    def __enter__(self) -> "Outputs":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.writer.__exit__(kind, error, trace)
+        finally:
+            self.log.__exit__(kind, error, trace)
+
+    def go_back(self, update: int) -> None:
+        """Forget rows and checkpoints of later updates."""
+        self.writer.wait()
+        self.log.drop_after(update)
+        later = self.folder.child(CHECKPOINTS)
+        for name in reversed(checkpoint.names(later)):
+            if checkpoint.images_of(name) > update * self.batch_images:
+                checkpoint.delete(later, name)
+
+    def measure(self, generator: Generator) -> dict[str, float]:
+        """How far the samples are from the training images, and how much alike each other, with batch statistics."""
+        images = min(self.settings.measure_images, len(self.reader))
+        if self._yardstick is None:
+            chosen = permutation(len(self.reader), philox(self.seed, Stream.MEASURED))[:images]
+            self._yardstick = Yardstick(self.reader.images(np.sort(chosen)), self.seed)
+        return self._yardstick.measure(generate(generator, fixed_z(generator.preset, self.seed, images)))
+
+    def draw_grids(self, generator: Generator, update: int, samples: int, last: bool) -> None:
+        """Write the sample grids that are due: at intervals, at the end, and after epochs 1 and 5."""
+        images_seen = update * self.batch_images
+        names = []
+        if last or self.settings.passes(self.settings.grid_every_images, update):
+            names.append(f"grid-{images_seen:09d}")
+        names += [
+            f"epoch-{epoch:03d}"
+            for epoch in SHOWN_EPOCHS
+            if images_seen - self.batch_images < epoch * samples <= images_seen
+        ]
+        if not names:
+            return
+        for statistics in ("batch", "standing"):
+            picture = sample_grid(generator, self.seed, self.settings.grid_images, statistics)
+            picture = labelled(picture, f"{images_seen:,} images seen, {statistics} statistics")
+            for name in names:
+                self.folder.child(GRIDS).write_bytes(f"{name}-{statistics}.png", png(picture))
+            self.log.add_picture(f"samples, {statistics} statistics", picture, images_seen)
+
+    def save(self, state: checkpoint.Checkpoint, best: bool = False) -> None:
+        """Write the rows so far, then, behind the training's back, the checkpoint that makes them count."""
+        self.log.save()
+        if best:
+            self.writer.save(self.folder.child(BEST), state, 1)
+        else:
+            self.writer.save(self.folder.child(CHECKPOINTS), state, self.settings.keep_checkpoints)
+
+    def write_events(self, events: list[dict[str, Any]]) -> None:
+        """Write what the guard saw."""
+        self.folder.write_json(GUARD, events)
+
+    def write_epochs(self, rows: list[Row]) -> None:
+        """Write the proofs of the epochs so far."""
+        self.folder.write_json(EPOCHS, rows)
+
+    def summarise(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """Write summary.json once all else is written, and return what it says."""
+        self.log.save()
+        self.writer.wait()
+        grids = [f"{GRIDS}/{name}" for name in self.folder.child(GRIDS).names()]
+        summary = facts | {"last": self.log.rows[-1] if self.log.rows else None, "grids": grids}
+        self.folder.write_json(SUMMARY, summary)
+        return summary
