@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.guard import CHANCE_LOSS_D, Guard, GuardSettings
+from training.guard import Guard, GuardSettings
+from training.losses import chance_of
 from training.metrics import Row
 
 REAL = {"ms_ssim_real": 0.07, "deviation_real": 62.0, "swd_flat": 727.0, "swd_floor": 38.0}
@@ -47,7 +48,7 @@ def test_steps_of_twenty_times_the_learning_rate_raise_one() -> None:
 
 
 def test_a_game_near_balance_is_healthy() -> None:
-    rows = [row(i, loss_d=CHANCE_LOSS_D * (0.97 + 0.07 * (i % 2)), d_real=0.52, d_fake=0.48) for i in range(1, 60)]
+    rows = [row(i, loss_d=chance_of("bce") * (0.97 + 0.07 * (i % 2)), d_real=0.52, d_fake=0.48) for i in range(1, 60)]
     assert alarms(rows) == []
 
 
