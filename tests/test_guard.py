@@ -52,10 +52,11 @@ def test_a_game_near_balance_is_healthy() -> None:
     assert alarms(rows) == []
 
 
-def test_losses_without_a_chance_value_are_not_held_against_it() -> None:
-    rows = [row(i, loss_d=9.0) for i in range(1, 30)]
-    assert alarms(rows, Guard(GuardSettings(), chance_loss_d=None)) == []
-    assert alarms(rows, Guard(GuardSettings(), chance_loss_d=2.0)) == [(3, "unstable")]
+def test_each_loss_has_its_own_value_of_a_tossed_coin() -> None:
+    rows = [row(i, loss_d=1.9) for i in range(1, 30)]
+    assert alarms(rows, Guard(GuardSettings(), loss="hinge")) == []
+    assert alarms(rows, Guard(GuardSettings(), loss="bce")) == [(3, "unstable")]
+    assert alarms(rows, Guard(GuardSettings(), loss="least-squares")) == [(3, "unstable")]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
