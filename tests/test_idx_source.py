@@ -94,7 +94,7 @@ def test_files_that_are_not_whole_stop_the_run(tmp_path: Path, data: bytes, mess
 def test_files_that_do_not_fit_stop_the_run(tmp_path: Path) -> None:
     (tmp_path / "images").write_bytes(WHOLE)
     (tmp_path / "labels").write_bytes(idx_bytes(np.zeros(4, np.uint8)))
-    with pytest.raises(SourceError, match="has 4 labels, .* has 5 images; name the two files"):
+    with pytest.raises(SourceError, match=r"has 4 labels, .* has 5 images; name the two files"):
         source_of(tmp_path / "images", labels=str(tmp_path / "labels")).ranges(3)
     with pytest.raises(SourceError, match="is no IDX file of labels: it begins with 00000803, not 00000801"):
         source_of(tmp_path / "images", labels=str(tmp_path / "images")).ranges(3)
