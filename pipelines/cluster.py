@@ -35,7 +35,7 @@ def train_cpus(resources: Resources, cluster: bool) -> int:
     """CPUs of a training rank: as the recipe says, else this machine's cores shared by the ranks (on a cluster: 4)."""
     if resources.train_cpus is not None:
         return resources.train_cpus
-    return 4 if cluster else max(1, cores() // resources.train_workers)
+    return 4 if cluster else max(1, cores() // resources.train_range[1])
 
 
 @contextlib.contextmanager
@@ -88,7 +88,7 @@ def _knock(address: str) -> None:
 
 def _check_machine(resources: Resources) -> None:
     """Raise ClusterError where an embedded Ray would wait for ever for cores or GPUs that are not there."""
-    ranks, cpus = resources.train_workers, train_cpus(resources, cluster=False)
+    ranks, cpus = resources.train_range[0], train_cpus(resources, cluster=False)
     if ranks * cpus > cores():
         raise ClusterError(
             f"resources.train_workers={ranks} of train_cpus={cpus} need {ranks * cpus} cores, "

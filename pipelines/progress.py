@@ -1,7 +1,8 @@
 """Progress of long work on the terminal: bars with rate and time left, or a line now and then where there is none."""
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
@@ -10,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 _LINE_EVERY_S = 15.0
+_LOOK_EVERY_S = 1.0
 
 
 class _Rate(ProgressColumn):
@@ -79,3 +81,21 @@ class Reporter:
     def bar(self, title: str, total: int, unit: str = "images", done: int = 0) -> Iterator[Bar]:
         """A bar for the time of the block."""
         yield Bar(self, title, total, unit, done)
+
+
+@contextmanager
+def watched(bar: Bar, count: Callable[[], int]) -> Iterator[None]:
+    """Move the bar to what is counted, every second while the block lasts: for work that others do."""
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(_LOOK_EVERY_S):
+            bar.reach(count())
+
+    watcher = threading.Thread(target=look, name="progress", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()

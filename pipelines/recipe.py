@@ -3,11 +3,11 @@
 import difflib
 import hashlib
 import json
-import types
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -16,10 +16,14 @@ from dedup.autoencoder import AutoencoderSettings
 from dedup.verdict import VerdictSettings
 from manifests.images import Limits
 from pipelines.faces import FaceSettings
+from pipelines.faults import told
 from pipelines.filters import FilterSettings
 from pipelines.sources import Source
 from training.evaluation.walk import WalkSettings
 from training.loop import TrainingSettings
+from training.presets import Preset
+
+Settings = TypeVar("Settings", bound=BaseModel)
 
 
 class RecipeError(Exception):
@@ -92,16 +96,34 @@ class EvaluateSettings(_Settings):
     walk: WalkSettings = Field(default_factory=WalkSettings, description="The latent walk")
 
 
+Count = Annotated[int, Field(ge=1)]
+
+
 class Resources(_Settings):
     """Where and how widely the run works. Nothing here changes what comes out of the data stages."""
 
     workers: int | None = Field(None, ge=1, description="Cores that a data stage uses; none: all there are")
     part_images: int = Field(2048, ge=1, description="Records of a part, the unit of work and of resume")
-    train_workers: int = Field(1, ge=1, description="Ranks of the training")
+    train_workers: Count | tuple[Count, Count] = Field(
+        1, description="Ranks of the training; [least, most]: as many of these as the cluster has room for at the time"
+    )
     train_cpus: int | None = Field(None, ge=1, description="CPUs of a rank; none: this machine's cores by the ranks")
     gpu: bool = Field(False, description="One GPU a rank")
     train_failures: int = Field(3, ge=0, description="How often a training that lost a worker goes on")
     object_store_gb: float = Field(1.0, ge=0.08, description="Object store of an embedded Ray")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Resources":
+        least, most = self.train_range
+        if least > most:
+            raise ValueError(f"train_workers=[{least}, {most}] begins above its end; write [{most}, {least}]")
+        return self
+
+    @property
+    def train_range(self) -> tuple[int, int]:
+        """The fewest and the most ranks of the training."""
+        workers = self.train_workers
+        return (workers, workers) if isinstance(workers, int) else workers
 
 
 class Recipe(_Settings):
@@ -140,13 +162,28 @@ class Recipe(_Settings):
                 f"ingest.image_px={self.ingest.image_px}, but the preset {self.train.preset} trains on {size_px}; "
                 f"set ingest.image_px={size_px} or train.overrides.size_px={self.ingest.image_px}"
             )
-        batch_images, workers = self.train.resolved().batch_images, self.resources.train_workers
-        if batch_images % workers:
-            raise ValueError(
-                f"batch_images={batch_images} does not divide by resources.train_workers={workers}; "
-                f"try train.overrides.batch_images={-(-batch_images // workers) * workers}"
-            )
+        check_workers(self.train.resolved(), self.resources)
         return self
+
+
+def check_workers(preset: Preset, resources: Resources) -> None:
+    """Raise ValueError where the batch can't be dealt out evenly to any number of workers that there may be."""
+    least, most = resources.train_range
+    block = preset.ghost_images or 1
+    batch_images, worlds = preset.batch_images, range(least, most + 1)
+    unfit = [world for world in worlds if batch_images % (world * block)]
+    if not unfit:
+        return
+    shares = math.lcm(*worlds) * block
+    above = -(-batch_images // shares) * shares
+    batches = " or ".join(str(batch) for batch in (above - shares, above) if batch)
+    fit = [world for world in range(1, batch_images // block + 1) if batch_images % (world * block) == 0]
+    given = least if least == most else f"[{least}, {most}]"
+    raise ValueError(
+        f"batch_images={batch_images} does not divide by {' or '.join(map(str, unfit))} workers"
+        f"{f' in blocks of {block}' if block > 1 else ''}, and resources.train_workers={given}; "
+        f"try batch_images={batches}, or workers: {', '.join(map(str, fit)) or 'none fit this batch'}"
+    )
 
 
 def ready_recipes() -> dict[str, str]:
@@ -176,6 +213,15 @@ def made_recipe(values: Any, changes: Sequence[str], origin: str) -> Recipe:
     Raises:
         RecipeError: as `load_recipe` says.
     """
+    return made_settings(Recipe, values, changes, origin)
+
+
+def made_settings(model: type[Settings], values: Any, changes: Sequence[str], origin: str) -> Settings:
+    """The settings `model` of plain values, with `key=value` changes laid over them; errors begin with `origin`.
+
+    Raises:
+        RecipeError: with every fault, each with its key path and, for unknown keys, the nearest valid name.
+    """
     faults = []
     for change in changes:
         try:
@@ -183,17 +229,14 @@ def made_recipe(values: Any, changes: Sequence[str], origin: str) -> Recipe:
         except RecipeError as error:
             faults.append(str(error))
     try:
-        recipe = Recipe.model_validate(values)
+        settings = model.model_validate(values)
     except ValidationError as error:
-        found = error.errors(include_url=False)
-        # A list without its faulty items may seem too short: the items' own faults are what there is to mend.
-        inner = {e["loc"][:depth] for e in found for depth in range(len(e["loc"]))}
-        faults += _told([e for e in found if e["loc"] == () or e["loc"] not in inner])
+        faults += told(error, model)
     if faults:
         lines = "\n".join(f"  {fault}" for fault in faults)
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise RecipeError(f"{origin}: {count}; mend and run again:\n{lines}")
-    return recipe
+    return settings
 
 
 class _Loader(yaml.SafeLoader):
@@ -254,90 +297,6 @@ def _laid(values: Any, keys: list[str], value: Any, change: str) -> Any:
         raise RecipeError(f"--set {change}: {key} reaches into {values!r}, which holds no keys")
     below = (values or {}).get(key)
     return {**(values or {}), key: _laid(below, rest, value, change)}
-
-
-def _told(errors: list[Any]) -> list[str]:
-    """A line for each fault. A value that may be of several types has an error for each, which are one fault."""
-    lines: dict[str, str] = {}
-    for error in errors:
-        key, line = _key_path(error["loc"]), _fault(error)
-        if key in lines and len(_key_path(error["loc"]).split(".")) < len(error["loc"]):
-            first = lines[key].rsplit(" (got ", 1)[0]
-            lines[key] = f"{first}, or: {line.removeprefix(f'{key}: ')}"
-        else:
-            lines[key if key not in lines else line] = line
-    return list(lines.values())
-
-
-def _fault(error: Any) -> str:
-    place = [str(p) for p in error["loc"]]
-    if error["type"] == "extra_forbidden":
-        return f"{_key_path(error['loc'])}: no such setting; {_hint(place[-1], _valid_names(error['loc']))}"
-    if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        given = error["ctx"].get("tag")
-        what = "Field required" if given is None else f"no such kind (got {given!r})"
-        kinds = [str(_kind(model)) for model in _models(Source)]
-        return f"{_key_path(error['loc'])}.kind: {what}; {_hint(str(given), kinds)}"
-    message = str(error["msg"]).removeprefix("Value error, ")
-    given = error.get("input")
-    shown = "" if isinstance(given, dict | list | tuple) or error["type"] == "missing" else f" (got {given!r})"
-    return f"{_key_path(error['loc']) or 'recipe'}: {message}{shown}"
-
-
-def _hint(given: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(given, names, 1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"valid here: {', '.join(names)}"
-
-
-def _steps(location: Sequence[int | str]) -> Iterator[tuple[int | str, Any]]:
-    """The steps of an error's place that are keys of the file, each with the model it is a key of."""
-    current: Any = Recipe
-    for step in location:
-        current, is_key, owner = _below(current, step)
-        if is_key:
-            yield step, owner
-
-
-def _below(annotation: Any, step: int | str) -> tuple[Any, bool, Any]:
-    """(what lies at `step`, whether the step is a key of the file, the model that it was a key of)."""
-    if get_origin(annotation) is Annotated:
-        return _below(get_args(annotation)[0], step)
-    models = _models(annotation)
-    if isinstance(step, int):
-        return next(iter(get_args(annotation)), Any), True, None
-    for model in models:
-        if step in model.model_fields:
-            return model.model_fields[step].annotation, True, model
-    kinds = {_kind(model): model for model in models}
-    if len(models) > 1 and step in kinds:  # pydantic's mark of which member of a union it tried
-        return kinds[step], False, None
-    if not models and get_origin(annotation) in (Union, types.UnionType):
-        return Any, False, None
-    return Any, True, models[0] if len(models) == 1 else None
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    if get_origin(annotation) is Annotated:
-        return _models(get_args(annotation)[0])
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if get_origin(annotation) in (Union, types.UnionType):
-        return [model for member in get_args(annotation) for model in _models(member)]
-    return []
-
-
-def _kind(model: type[BaseModel]) -> str | None:
-    field = model.model_fields.get("kind")
-    return get_args(field.annotation)[0] if field is not None else None
-
-
-def _valid_names(location: Sequence[int | str]) -> list[str]:
-    owners = [owner for _, owner in _steps(location)]
-    return sorted(owners[-1].model_fields) if owners and owners[-1] is not None else []
-
-
-def _key_path(location: Sequence[int | str]) -> str:
-    return ".".join(str(step) for step, _ in _steps(location))
 
 
 def fingerprint(*parts: Any) -> str:

@@ -142,7 +142,20 @@ def test_a_name_like_no_other_gets_the_list(file: Path) -> None:
         (["sources.1={kind: folder, name: a, path: x}"], "sources share the name a; give each its own"),
         (["sources=[]"], "sources: Tuple should have at least 1 item"),
         (["ingest.image_px=32"], "trains on 64; set ingest.image_px=64 or train.overrides.size_px=32"),
-        (["resources.train_workers=3"], "batch_images=128 does not divide by resources.train_workers=3; try .*=129$"),
+        (
+            ["resources.train_workers=3"],
+            "batch_images=128 does not divide by 3 workers, and resources.train_workers=3; "
+            "try batch_images=126 or 129, or workers: 1, 2, 4, 8, 16, 32, 64, 128$",
+        ),
+        (
+            ["resources.train_workers=[2,6]"],
+            r"does not divide by 3 or 5 or 6 workers, and resources.train_workers=\[2, 6\]; try batch_images=120 or 180",
+        ),
+        (
+            ["train={images: 9, overrides: {batch_norm: ghost, ghost_images: 32}}", "resources.train_workers=[1,8]"],
+            "does not divide by 3 or 5 or 6 or 7 or 8 workers in blocks of 32, .*, or workers: 1, 2, 4$",
+        ),
+        (["resources.train_workers=[4,2]"], r"train_workers=\[4, 2\] begins above its end; write \[2, 4\]"),
         (["deduplicate.keep.prefer_sources=[b, a]"], "prefer_sources names b, which is no source; sources are a$"),
         (
             ["deduplicate.against=[runs/a, runs/b, runs/a]"],

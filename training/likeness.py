@@ -42,6 +42,7 @@ class _Level(NamedTuple):
     deviation: Floats  # [C]
     projected: Floats  # [DIRECTIONS, N * PATCHES], sorted
     floor: float
+    flat: float
 
 
 class Yardstick:
@@ -57,19 +58,22 @@ class Yardstick:
                 f"{LEAST_SIDE_PX} px or more as [N, H, W, C]"
             )
         self.shape, self.seed = real.shape, seed
-        self._levels = [self._level(band) for band in laplacian_pyramid(real)]
+        *finer, coarsest = laplacian_pyramid(real)
+        self._levels = [*(self._level(band, last=False) for band in finer), self._level(coarsest, last=True)]
         self._pairs = permutation(len(real), philox(seed, Stream.LIKENESS, _PAIR))
         self._real = {
             "ms_ssim_real": self._similarity(real),
             "deviation_real": deviation(real),
             "swd_floor": float(np.mean([level.floor for level in self._levels])),
+            "swd_flat": float(np.mean([level.flat for level in self._levels])),
         }
 
     def measure(self, fake: Images) -> dict[str, float]:
         """The figures of as many samples as there are real images.
 
         swd_64, swd_32, ...: sliced Wasserstein distance at each level, times 1,000; swd: their mean; swd_floor: the
-        same between two halves of the real images, which a perfect generator would have too; ms_ssim: how alike random
+        same between two halves of the real images, which a perfect generator would have too; swd_flat: the same of flat
+        images of the mean colour; ms_ssim: how alike random
         pairs of samples are, 0..1; deviation: of pixels over the samples, in grey levels; ms_ssim_real and
         deviation_real: of the real images.
 
@@ -92,7 +96,7 @@ class Yardstick:
         half = len(images) // 2
         return float(ms_ssim(images[self._pairs[:half]], images[self._pairs[half : 2 * half]]).mean())
 
-    def _level(self, band: Floats) -> _Level:
+    def _level(self, band: Floats, last: bool) -> _Level:
         images, side, _, channels = band.shape
         corners = np.random.Generator(philox(self.seed, Stream.LIKENESS, _PLACE, side))
         places = corners.integers(0, side - PATCH_PX + 1, (2, images, PATCHES))
@@ -109,11 +113,15 @@ class Yardstick:
             deviation=spread.astype(np.float32),
             projected=np.empty((0, 0), np.float32),
             floor=0.0,
+            flat=0.0,
         )
         projected = _project(band, level, in_order=False).reshape(DIRECTIONS, images, PATCHES)
         even, odd = (projected[:, first : images // 2 * 2 : 2].reshape(DIRECTIONS, -1) for first in (0, 1))
         floor = _distance(np.sort(even, axis=1), np.sort(odd, axis=1))
-        return level._replace(projected=np.sort(projected.reshape(DIRECTIONS, -1), axis=1), floor=floor)
+        level = level._replace(projected=np.sort(projected.reshape(DIRECTIONS, -1), axis=1), floor=floor)
+        flat = np.zeros_like(band)
+        flat += level.mean if last else 0.0  # the finer bands of a flat image are empty
+        return level._replace(flat=_distance(_project(flat, level), level.projected))
 
 
 def deviation(images: Images) -> float:

@@ -149,12 +149,15 @@ class MetricsLog:
         self._writer.add_image(name, picture, images_seen, dataformats="HWC")
 
     def save(self) -> None:
-        """Write all rows, and copy TensorBoard's events into the run folder."""
+        """Write all rows, and move TensorBoard's events into the run folder."""
         self.folder.write_bytes(METRICS, "".join(json.dumps(row) + "\n" for row in self.rows).encode())
-        self._writer.flush()
+        # Only closing waits for the events that are still queued; so each save makes a file of its own.
+        self._writer.close()
         events = self.folder.child("tensorboard")
         for file in sorted(Path(self._events.name).iterdir()):
             events.write_bytes(file.name, file.read_bytes())
+            file.unlink()
+        self._writer = self._new_writer()
 
 
 def read_rows(folder: Folder) -> list[Row]:

@@ -1,10 +1,8 @@
 """Fetch: URLs to bytes, politely; a row for each, whatever becomes of it. Only where a source lists URLs."""
 
 import asyncio
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 
 import pyarrow as pa
@@ -20,14 +18,13 @@ from pipelines.crawl.parts import reopen as reopen_part
 from pipelines.crawl.plan import Group, Wanted, plan_names, planned, read_group, read_groups, wanted_urls, write_plan
 from pipelines.crawl.settings import FetchSettings
 from pipelines.parts import Item, StageError, run_parts
-from pipelines.progress import Bar
+from pipelines.progress import watched
 from pipelines.recipe import Recipe
 from pipelines.sources import SourceError, UrlsSource
 from pipelines.sources.urls import FETCHED_FOLDER
 from pipelines.stages.context import Context, Counts
 
 FOLDER = FETCHED_FOLDER
-_LOOK_EVERY_S = 1.0
 
 
 def url_sources(recipe: Recipe) -> tuple[UrlsSource, ...]:
@@ -119,7 +116,7 @@ def _fetch_groups(context: Context, folder: Folder, work: Callable[[Item], Item]
     watch = _Watch(folder, groups)
     total = sum(sum(group.urls) for group in groups)
     items = [{"number": group.number, "plan": group.plan, "place": group.place} for group in left]
-    with context.reporter.bar("fetch", total, unit="URLs", done=watch.count()) as bar, watch.shown_by(bar):
+    with context.reporter.bar("fetch", total, unit="URLs", done=watch.count()) as bar, watched(bar, watch.count):
         for _ in run_parts(work, items, folder, context.recipe.resources.workers):
             bar.reach(watch.count())
 
@@ -195,20 +192,3 @@ class _Watch:
             urls if sealed_name(part) in sealed else min(urls, self._tails[part].count())
             for part, urls in self._urls.items()
         )
-
-    @contextmanager
-    def shown_by(self, bar: Bar) -> Iterator[None]:
-        """Move the bar while the block lasts: a part may take hours."""
-        ended = threading.Event()
-
-        def look() -> None:
-            while not ended.wait(_LOOK_EVERY_S):
-                bar.reach(self.count())
-
-        watcher = threading.Thread(target=look, daemon=True)
-        watcher.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            watcher.join()
