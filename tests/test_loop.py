@@ -16,13 +16,14 @@ from torch.multiprocessing.spawn import spawn
 from manifests.store import Folder
 from training import checkpoint
 from training.adversarial import _adam, new_players, pixels_to_unit, update_both
-from training.batches import ShardReader, real_batches
+from training.batches import open_batches
 from training.draws import draw_z
 from training.loop import TrainingSettings, train
 from training.metrics import Diverged, read_rows
 from training.networks import build
 from training.order import SampleOrder, Share
 from training.presets import resolve
+from training.reading import ShardReader
 from training.samples import fixed_z, generate, load_generator, sample_grid
 
 BATCH = 8
@@ -244,9 +245,10 @@ def _worker(rank: int, shards: str, place: str) -> None:
     players = new_players(preset, rank, cpu)
     reader = ShardReader(Folder(shards), 32)
     order = SampleOrder(reader.shard_samples, 1, 20)
-    for update, images in real_batches(reader, order, range(3), Share(BATCH, rank, 2)):
-        z = draw_z(1, update, BATCH, 100, "uniform")[rank::2]
-        update_both(players, pixels_to_unit(images, cpu), torch.from_numpy(z))
+    with open_batches(reader, order, range(3), Share(BATCH, rank, 2)) as batches:
+        for update, images, _ in batches:
+            z = draw_z(1, update, BATCH, 100, "uniform")[rank::2]
+            update_both(players, pixels_to_unit(images, cpu), torch.from_numpy(z))
     torch.save([players.generator.state_dict(), players.discriminator.state_dict()], f"{place}/weights-{rank}.pt")
 
     rows: list[dict[str, Any]] = []
@@ -270,20 +272,21 @@ def _two_workers_in_one(shards: Folder, updates: int) -> tuple[torch.nn.Module, 
     reader = ShardReader(shards, 32)
     order = SampleOrder(reader.shard_samples, 1, 20)
     bce = torch.nn.functional.binary_cross_entropy_with_logits
-    for update, images in real_batches(reader, order, range(updates), Share(BATCH)):
-        z = torch.from_numpy(draw_z(1, update, BATCH, 100, "uniform"))
-        real = images.float() / 127.5 - 1
-        G.zero_grad()
-        D.zero_grad()
-        for half in (slice(0, None, 2), slice(1, None, 2)):
-            if update % 2 == 0:
-                logits = D(G(z[half]))
-                loss = bce(logits, torch.ones_like(logits))
-            else:
-                of_real, of_fake = D(real[half]), D(G(z[half]).detach())
-                loss = bce(of_real, torch.ones_like(of_real)) + bce(of_fake, torch.zeros_like(of_fake))
-            torch.autograd.backward(loss / 2)
-        (adam_g if update % 2 == 0 else adam_d).step()
+    with open_batches(reader, order, range(updates), Share(BATCH)) as batches:
+        for update, images, _ in batches:
+            z = torch.from_numpy(draw_z(1, update, BATCH, 100, "uniform"))
+            real = images.float() / 127.5 - 1
+            G.zero_grad()
+            D.zero_grad()
+            for half in (slice(0, None, 2), slice(1, None, 2)):
+                if update % 2 == 0:
+                    logits = D(G(z[half]))
+                    loss = bce(logits, torch.ones_like(logits))
+                else:
+                    of_real, of_fake = D(real[half]), D(G(z[half]).detach())
+                    loss = bce(of_real, torch.ones_like(of_real)) + bce(of_fake, torch.zeros_like(of_fake))
+                torch.autograd.backward(loss / 2)
+            (adam_g if update % 2 == 0 else adam_d).step()
     return G, D
 
 

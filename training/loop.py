@@ -15,12 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from manifests.store import Folder
 from training import adversarial, checkpoint
-from training.batches import ShardReader, real_batches
+from training.batches import LoaderSettings, open_batches
 from training.draws import draw_z
 from training.metrics import Interval, MetricsLog, Row, check_finite
 from training.networks import count_parameters
 from training.order import SampleOrder, Share
 from training.presets import Preset, resolve
+from training.reading import ShardReader
 from training.samples import png, sample_grid
 
 SUMMARY = "summary.json"
@@ -48,7 +49,7 @@ class TrainingSettings(BaseModel):
         default=None, ge=1, description="torch's threads in each worker; none leaves torch's choice"
     )
     decode_threads: int = Field(
-        default=2, ge=1, description="threads that read and decode images ahead, in each worker"
+        default=1, ge=1, description="processes that read and decode images ahead, in each worker"
     )
     window_samples: int = Field(default=65_536, ge=1, description="samples that are shuffled together, in whole shards")
     verify: bool = Field(default=True, description="check each image that is read against its sha256 in the index")
@@ -107,7 +108,7 @@ def train(
         )
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    reader = ShardReader(shards, preset.size_px, verify=settings.verify)
+    reader = ShardReader(shards, preset.size_px, verify=settings.verify, channels=preset.image_channels)
     order = SampleOrder(reader.shard_samples, seed, settings.window_samples)
     total = settings.updates(order.samples)
     state = _resume(out, preset, seed, order.samples, device)
@@ -127,7 +128,7 @@ def train(
         outputs = _Outputs(out, settings, preset, seed, order.samples, players, log)
         with_images = (update for update in range(start, total) if uses_images(preset, update))
         batches = stack.enter_context(
-            contextlib.closing(real_batches(reader, order, with_images, share, threads=settings.decode_threads))
+            open_batches(reader, order, with_images, share, LoaderSettings(loaders=settings.decode_threads))
         )
         for update in range(start, total):
             z_rows = draw_z(seed, update, preset.batch_images, preset.z_dim, preset.z_distribution)[share.rows()]
@@ -135,7 +136,7 @@ def train(
             waited_s = 0.0
             if uses_images(preset, update):
                 asked = time.perf_counter()
-                _, images = next(batches)
+                images = next(batches).images
                 waited_s = time.perf_counter() - asked
                 real = adversarial.pixels_to_unit(images, device)
                 both = preset.alternate == "both"
