@@ -21,6 +21,7 @@ from pipelines.commands import (
     run,
     sample,
     status,
+    train,
 )
 from pipelines.commands.failure import expected_errors
 
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("dedup")(dedup.dedup)
+app.command("train")(train.train)
 app.command("status")(status.status)
 app.command("review")(review.review)
 app.command("pack")(pack.pack)

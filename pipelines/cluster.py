@@ -49,7 +49,7 @@ def session(address: str | None, resources: Resources, trains: bool = False) -> 
     """
     address = address or os.environ.get("RAY_ADDRESS") or None
     if trains and not address:
-        _check_machine(resources)
+        check_machine(resources)
     give_back_memory()
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
@@ -86,14 +86,14 @@ def _knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_WITHIN_S).close()
 
 
-def _check_machine(resources: Resources) -> None:
+def check_machine(resources: Resources) -> None:
     """Raise ClusterError where an embedded Ray would wait for ever for cores or GPUs that are not there."""
     ranks, cpus = resources.train_range[0], train_cpus(resources, cluster=False)
     if ranks * cpus > cores():
         raise ClusterError(
             f"resources.train_workers={ranks} of train_cpus={cpus} need {ranks * cpus} cores, "
             f"this machine has {cores()}; "
-            "set them down, stop before it with --until shard, or give the --address of a cluster"
+            "set them down, or give the --address of a cluster (dcgan run --until shard stops before the training)"
         )
     if resources.gpu and torch.cuda.device_count() < ranks:
         raise ClusterError(

@@ -17,9 +17,14 @@ def planned_work(recipe: Recipe, run: Folder, stages: tuple[Stage, ...], reporte
     recipe = recipe.model_copy(update={"sources": sources_within(recipe, run)})
     context = Context(run, recipe, reporter, on_cluster=False)
     fetches = any(stage.name == "fetch" and not is_done(run, stage) for stage in stages)
-    planned = []
+    planned: list[tuple[str, str]] = []
+    outdated = False
     for stage in stages:
-        if is_done(run, stage):
+        if outdated:
+            planned.append((stage.name, "all to do again"))
+            continue
+        outdated = is_done(run, stage) and stage.is_behind(recipe, run)
+        if is_done(run, stage) and not outdated:
             planned.append((stage.name, "done"))
             continue
         if stage.name == "fetch" and not fetch.is_prepared(run):

@@ -20,8 +20,8 @@ from pipelines.faults import told
 from pipelines.filters import FilterSettings
 from pipelines.sources import Source
 from training.evaluation.walk import WalkSettings
-from training.loop import TrainingSettings
 from training.presets import Preset
+from training.settings import TrainingSettings
 
 Settings = TypeVar("Settings", bound=BaseModel)
 

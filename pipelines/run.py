@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from manifests.store import Folder
 from pipelines import cluster
@@ -18,7 +19,7 @@ from pipelines.inputs import list_inputs, sources_within
 from pipelines.parts import start_workers
 from pipelines.progress import Reporter
 from pipelines.recipe import Recipe
-from pipelines.stages import STAGE_FILE, STAGES, STARTED_FILE, Stage, fetch, fingerprints, stages_of
+from pipelines.stages import STAGE_FILE, STAGES, STARTED_FILE, Stage, fetch, fingerprints, stages_of, train
 from pipelines.stages.context import Context
 
 RECIPE_FILE = "recipe.yaml"
@@ -64,7 +65,10 @@ def run_recipe(
         again = stages[names.index(redo) :] if redo is not None else ()
         check_unchanged(recipe, run, prints, [stage for stage in stages if stage not in again])
         context = Context(run, recipe, reporter, cluster.is_cluster(address))
-        left = [stage for stage in stages if stage in again or not is_done(run, stage)]
+        behind = [stage for stage in stages if is_done(run, stage) and stage.is_behind(recipe, run)]
+        outdated = STAGES[STAGES.index(behind[0]) :] if behind else ()
+        left = [stage for stage in stages if stage in (*again, *outdated) or not is_done(run, stage)]
+        _say_what_is_ahead(recipe, run, stages, reporter)
         if not left:
             reporter.say(f"{run}: all stages up to {stages[-1].name} are done; --redo STAGE does one again")
             return
@@ -75,6 +79,7 @@ def run_recipe(
         with cluster.session(address, recipe.resources, trains=any(stage.name == "train" for stage in left)):
             if redo is not None:
                 _clear_from(run, redo, prints)
+            _reopen(run, outdated)
             _write_recipe(recipe, run, prints if only is None else {name: prints[name] for name in only})
             if not context.on_cluster and left[0].name in ("fetch", "ingest", "encode", "deduplicate"):
                 start_workers(recipe.resources.workers or cluster.cores())
@@ -163,6 +168,25 @@ def read_description(run: Folder) -> dict[str, Any]:
     return described
 
 
+def recorded_recipe(run: Folder) -> Recipe:
+    """The recipe that a run was last started with.
+
+    Raises:
+        RunError: the folder is no run's, or its recipe is of another version of this program.
+    """
+    if not run.exists(RECIPE_FILE):
+        raise RunError(
+            f"{run} is no run folder: it holds no {RECIPE_FILE}; start one with dcgan run RECIPE --run {run}"
+        )
+    try:
+        return Recipe.model_validate(read_description(run)["recipe"])
+    except ValidationError as error:
+        raise RunError(
+            f"{run}/{RECIPE_FILE} was written by another version of this program, or changed by hand: "
+            f"{error.error_count()} settings are not valid; use that version, or undo the change"
+        ) from error
+
+
 def changed_settings(recipe: Recipe, run: Folder) -> list[str]:
     """`key: before -> now` of every setting that differs from the run's recipe."""
     if not run.exists(RECIPE_FILE):
@@ -206,15 +230,36 @@ def _clear_from(run: Folder, redo: str, prints: dict[str, str]) -> None:
             folder.delete_all(last=STARTED_FILE)
 
 
+def _reopen(run: Folder, outdated: Sequence[Stage]) -> None:
+    """Let the first of the stages go on where it is, and begin those after it anew."""
+    # As in _clear_from: never is a stage finished while one before it is not.
+    for stage in reversed(outdated[1:]):
+        folder = run.child(stage.folder)
+        folder.delete(STAGE_FILE)
+        folder.delete_all(last=STARTED_FILE)
+    if outdated:
+        run.child(outdated[0].folder).delete(STAGE_FILE)
+
+
+def _say_what_is_ahead(recipe: Recipe, run: Folder, stages: Sequence[Stage], reporter: Reporter) -> None:
+    if any(stage.name == "train" and is_done(run, stage) for stage in stages) and train.is_ahead(recipe, run):
+        reporter.say("train: more images were seen than the recipe asks for now; the training stays as it is")
+
+
 def _write_recipe(recipe: Recipe, run: Folder, prints: dict[str, str]) -> None:
     described = {
         "recipe": recipe.model_dump(mode="json"),
         "seed": recipe.seed,
-        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in _installed()},
-        "commit": _commit(),
+        **origin(),
         "fingerprints": prints,
     }
     run.write_bytes(RECIPE_FILE, yaml.safe_dump(described, sort_keys=False, allow_unicode=True).encode())
+
+
+def origin() -> dict[str, Any]:
+    """The versions and the commit of what works here."""
+    versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in _installed()}
+    return {"versions": versions, "commit": _commit()}
 
 
 def _installed() -> Iterator[str]:

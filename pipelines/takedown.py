@@ -25,10 +25,10 @@ from manifests.pages import write_report
 from manifests.perceptual import VIEWS
 from manifests.store import Folder
 from pipelines import faces
-from pipelines.commands.lists import KEEP_FILE, write_lists
 from pipelines.crawl.denied import purge_fetched
 from pipelines.crawl.plan import plan_names
 from pipelines.denied import look_like
+from pipelines.lists import KEEP_FILE, write_lists
 from pipelines.recipe import Recipe
 from pipelines.run import RunError
 from pipelines.samples import Looked, Planting, look

@@ -19,11 +19,12 @@ from pipelines.parts import StageError, own_words
 from pipelines.progress import Reporter, watched
 from pipelines.recipe import Resources, TrainSettings
 from training import loop
-from training.batches import DamagedShard
 from training.checkpoint import DamagedCheckpoint
-from training.endings import Diverged, Stopped
+from training.endings import Diverged, Interrupted, Stopped
 from training.metrics import Row
+from training.outputs import SUMMARY
 from training.proof import OrderBroken
+from training.reading import DamagedShard
 
 PROGRESS_FILE = "progress.json"
 _RAY_FOLDER = ".ray"
@@ -53,7 +54,7 @@ class Training:
 
     def done_updates(self) -> int:
         """Updates of the training that is finished in `out`; 0 where none is."""
-        return int(self.out.read_json(loop.SUMMARY)["updates"]) if self.out.exists(loop.SUMMARY) else 0
+        return int(self.out.read_json(SUMMARY)["updates"]) if self.out.exists(SUMMARY) else 0
 
     def wanted_updates(self) -> int:
         """Updates in all that the settings ask for on these shards."""
@@ -95,7 +96,7 @@ def run_training(training: Training, resources: Resources, reporter: Reporter, o
             except Exception as error:  # Ray Train wraps whatever a worker raised in errors of several kinds
                 raise StageError(f"training stopped: {_words(error)}") from error
     ray_folder.delete_all()
-    summary: dict[str, Any] = training.out.read_json(loop.SUMMARY)
+    summary: dict[str, Any] = training.out.read_json(SUMMARY)
     return summary
 
 
@@ -134,14 +135,18 @@ def _train_worker(config: dict[str, Any]) -> bool:
         # or at a spot instance's end, is drained first, and all workers hear of it here, at the same row.
         taken_back = taken_back or ray.train.get_preemption_info() is not None
 
-    summary = loop.train(
-        training.shards,
-        training.out,
-        training.settings,
-        training.seed,
-        rank=rank,
-        world=context.get_world_size(),
-        device=device,
-        report=report,
-    )
-    return not taken_back or summary["updates"] >= training.wanted_updates()
+    try:
+        loop.train(
+            training.shards,
+            training.out,
+            training.settings,
+            training.seed,
+            rank=rank,
+            world=context.get_world_size(),
+            device=device,
+            report=report,
+            stop=lambda: taken_back,
+        )
+    except Interrupted:
+        return False
+    return True

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from manifests.store import Folder
-from pipelines.commands.lists import KEEP_FILE, REMOVE_FILE, delete_lists, write_lists
 from pipelines.dry_run import planned_work
+from pipelines.lists import KEEP_FILE, REMOVE_FILE, delete_lists, write_lists
 from pipelines.progress import Reporter
 from pipelines.recipe import Recipe, made_recipe
 from pipelines.run import check_unchanged, chosen_stages, is_done, run_recipe

@@ -4,14 +4,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from manifests.denied import DENIED_FILE
 from manifests.store import Folder
-from pipelines.recipe import Recipe
-from pipelines.run import RECIPE_FILE, RunError, locked, read_description
+from pipelines.run import RunError, locked, recorded_recipe
 from pipelines.takedown import Asked, Plan, plan, take_down
 
 
@@ -37,7 +35,7 @@ def forget(
     if len(named) != 1:
         raise RunError(f"forget takes one of {', '.join(given)}; got {', '.join(named) or 'none'}")
     folder = Folder(run)
-    recipe = _recipe(folder)
+    recipe = recorded_recipe(folder)
     asked = Asked(person, url, None if image is None else image.read_bytes(), id)
     console = Console(markup=False, soft_wrap=True, highlight=False)
     if dry_run:
@@ -54,18 +52,6 @@ def forget(
         console.print(f"train without it: dcgan run RECIPE --run {run} --redo train")
     if planned.encoder:
         console.print(f"the hash's network may be fitted on it; without it: dcgan run RECIPE --run {run} --redo encode")
-
-
-def _recipe(folder: Folder) -> Recipe:
-    if not folder.exists(RECIPE_FILE):
-        raise RunError(f"{folder} is no run folder: it holds no {RECIPE_FILE}; name one that dcgan run wrote")
-    try:
-        return Recipe.model_validate(read_description(folder)["recipe"])
-    except ValidationError as error:
-        raise RunError(
-            f"{folder}/{RECIPE_FILE} was written by another version of this program, or changed by hand; "
-            "use that version, or undo the change"
-        ) from error
 
 
 def _show(console: Console, planned: Plan, done: bool) -> None:

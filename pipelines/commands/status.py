@@ -3,7 +3,6 @@
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
@@ -11,8 +10,7 @@ from manifests.store import Folder
 from pipelines.cluster import is_cluster
 from pipelines.commands.summary import funnel
 from pipelines.progress import Reporter
-from pipelines.recipe import Recipe
-from pipelines.run import RECIPE_FILE, RunError, is_done, read_description
+from pipelines.run import is_done, read_description, recorded_recipe
 from pipelines.stages import STAGE_FILE, STAGES, STARTED_FILE
 from pipelines.stages.context import Context
 
@@ -20,23 +18,13 @@ from pipelines.stages.context import Context
 def status(run: Annotated[str, typer.Argument(help="The run folder")]) -> None:
     """Show the stages of a run, how much of each is done, and the counts of every source."""
     folder = Folder(run)
-    if not folder.exists(RECIPE_FILE):
-        raise RunError(
-            f"{folder} is no run folder: it holds no {RECIPE_FILE}; start one with dcgan run RECIPE --run {run}"
-        )
-    try:
-        described = read_description(folder)
-        recipe = Recipe.model_validate(described["recipe"])
-    except ValidationError as error:
-        raise RunError(
-            f"{folder}/{RECIPE_FILE} was written by another version of this program, or changed by hand: "
-            f"{error.error_count()} settings are not valid; use that version, or undo the change"
-        ) from error
+    recipe = recorded_recipe(folder)
+    fingerprints = read_description(folder)["fingerprints"]
     console = Console(markup=False)
     context = Context(folder, recipe, Reporter(console), is_cluster(None))
     table = Table("stage", "state", "done", "counts", "seconds", title=f"{recipe.name}: {folder}", title_justify="left")
     for stage in STAGES:
-        if stage.name not in described["fingerprints"]:
+        if stage.name not in fingerprints:
             continue  # dcgan dedup leaves out what trains
         own = folder.child(stage.folder)
         if is_done(folder, stage):

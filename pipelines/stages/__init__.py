@@ -19,6 +19,10 @@ def _always(recipe: Recipe) -> bool:
     return True
 
 
+def _never(recipe: Recipe, run: Folder) -> bool:
+    return False
+
+
 def _nothing_to_check(recipe: Recipe, run: Folder) -> None:
     pass
 
@@ -34,6 +38,7 @@ class Stage:
     outside: tuple[str, ...] = ()  # files that it writes at the top of the run
     wanted: Callable[[Recipe], bool] = _always  # whether a recipe has it at all
     check: Callable[[Recipe, Folder], None] = _nothing_to_check  # raises, before any work, what would stop it later
+    is_behind: Callable[[Recipe, Folder], bool] = _never  # whether, though it was done, the recipe asks for more of it
 
     @property
     def folder(self) -> str:
@@ -51,7 +56,8 @@ class Stage:
         return int(finished), int(total)
 
 
-_ONLY_HOW_IT_WORKS = {"log_every_updates", "keep_checkpoints", "threads", "decode_threads", "verify"}
+# What of the training's settings leaves its result alone, and how far it goes: a training can be made longer.
+NO_OTHER_TRAINING = {"images", "epochs", "log_every_updates", "keep_checkpoints", "threads", "loader"}
 
 STAGES = (
     Stage(
@@ -79,7 +85,13 @@ STAGES = (
         outside=(deduplicate.MANIFEST_FILE,),
     ),
     Stage("shard", shard, lambda r: r.shard, images="samples"),
-    Stage("train", train, lambda r: r.train.model_dump(mode="json", exclude=_ONLY_HOW_IT_WORKS), images="images_seen"),
+    Stage(
+        "train",
+        train,
+        lambda r: r.train.model_dump(mode="json", exclude=NO_OTHER_TRAINING),
+        images="images_seen",
+        is_behind=train.is_behind,
+    ),
     Stage("evaluate", evaluate, lambda r: r.evaluate),
     Stage("report", report, lambda r: r.name),
 )

@@ -26,6 +26,12 @@ def training_of(recipe: Recipe, run: Folder) -> Training:
 
 
 def is_behind(recipe: Recipe, run: Folder) -> bool:
-    """Whether a finished training saw fewer images than the recipe asks for."""
+    """Whether a training that is done saw fewer images than the recipe asks for now."""
     training = training_of(recipe, run)
     return 0 < training.done_updates() < training.wanted_updates()
+
+
+def is_ahead(recipe: Recipe, run: Folder) -> bool:
+    """Whether a training that is done saw more images than the recipe asks for now."""
+    training = training_of(recipe, run)
+    return training.done_updates() > 0 and training.wanted_updates() < training.done_updates()

@@ -1,0 +1,199 @@
+"""dcgan train: a training on shards that are there already."""
+
+import difflib
+import hashlib
+import re
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from manifests.store import Folder
+from pipelines.cluster import check_machine, is_cluster, session
+from pipelines.progress import Reporter
+from pipelines.recipe import RecipeError, Resources, TrainSettings, check_workers, made_settings
+from pipelines.run import RECIPE_FILE, RunError, locked, origin
+from pipelines.stages import NO_OTHER_TRAINING
+from pipelines.trainer import Training, run_training
+from training.presets import Preset
+
+TRAIN_FILE = "train.yaml"
+FOLDER = "training"
+_EPOCHS = 5.0
+
+
+def train(
+    shards: Annotated[str, typer.Argument(help="A folder of shards, such as RUN/shards of any run")],
+    run: Annotated[str, typer.Option("--run", help="The folder of this training: a path or a URI")],
+    preset: Annotated[str, typer.Option(help="The networks and their training; see dcgan describe")] = "paper-64",
+    images: Annotated[int | None, typer.Option(help="Images to see in all; default: 5 epochs")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Times to see each image")] = None,
+    workers: Annotated[
+        str, typer.Option(metavar="N|MIN-MAX", help="Workers; a range: as many of these as there is room for")
+    ] = "1",
+    gpu: Annotated[bool, typer.Option("--gpu", help="One GPU a worker")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all that is drawn by chance")] = 0,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting of the training or the preset"),
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(metavar="ADDR", help="A Ray cluster's address, or auto; default: an embedded Ray")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be trained, and do nothing")] = False,
+) -> None:
+    """Train a DCGAN on shards, without the stages before.
+
+    The same command again goes on where it stopped; with more images or epochs it makes a training longer.
+    """
+    console = Console(markup=False)
+    settings = _settings(preset, images, epochs, changes or [])
+    resources = Resources(train_workers=_workers(workers), gpu=gpu)
+    folder, dataset = Folder(run), _dataset(Folder(shards))
+    training = Training(Folder(shards), folder.child(FOLDER), settings, seed)
+    if folder.exists(RECIPE_FILE):
+        raise RunError(
+            f"{folder} is a whole run, which trains by its recipe: dcgan run RECIPE --run {run}; "
+            "for a training of its own name another folder"
+        )
+    try:
+        check_workers(settings.resolved(), resources)
+        for world in range(resources.train_range[0], resources.train_range[1] + 1):
+            settings.share(0, world)
+    except ValueError as error:
+        raise RunError(str(error)) from error
+    _check_size(dataset, settings.resolved(), shards)
+    described = _described(training, dataset, resources)
+    _check_unchanged(folder, described)
+    if not is_cluster(address):
+        check_machine(resources)
+    if dry_run:
+        console.print(_planned(training, dataset, resources))
+        return
+    wanted, done = training.wanted_updates(), training.done_updates()
+    if done >= wanted:
+        seen = done * settings.resolved().batch_images
+        console.print(f"{folder} has seen {seen:,} images; it stays as it is. More --images or --epochs make it longer")
+        return
+    with locked(folder), Reporter(console) as reporter:
+        folder.write_bytes(TRAIN_FILE, yaml.safe_dump(described, sort_keys=False, allow_unicode=True).encode())
+        with session(address, resources, trains=True):
+            summary = run_training(training, resources, reporter, is_cluster(address))
+    _show(console, folder, summary)
+
+
+def _settings(preset: str, images: int | None, epochs: float | None, changes: list[str]) -> TrainSettings:
+    ours, nets = TrainSettings.model_fields, [name for name in Preset.model_fields if name != "name"]
+    laid = []
+    for change in changes:
+        key = re.split(r"[.=]", change, maxsplit=1)[0]
+        if key not in ours and key not in nets:
+            near = difflib.get_close_matches(key, [*ours, *nets], 1)
+            hint = f"did you mean {near[0]}?" if near else f"valid: {', '.join([*ours, *nets])}"
+            raise RecipeError(f"--set {change}: neither the training nor its preset has a setting {key}; {hint}")
+        laid.append(change if key in ours else f"overrides.{change}")
+    lengths = {re.split("=", change)[0] for change in changes} & {"images", "epochs"}
+    values: dict[str, Any] = {"preset": preset, "images": images, "epochs": epochs}
+    if images is None and epochs is None and not lengths:
+        values["epochs"] = _EPOCHS
+    return made_settings(TrainSettings, values, laid, "dcgan train")
+
+
+def _workers(text: str) -> int | tuple[int, int]:
+    found = re.fullmatch(r"([1-9]\d*)(?:-([1-9]\d*))?", text)
+    if found is None:
+        raise RunError(f"--workers {text}: expected a number such as 4, or a range such as 2-8")
+    least, most = int(found[1]), int(found[2] or found[1])
+    if least > most:
+        raise RunError(f"--workers {text} begins above its end; write {most}-{least}")
+    return (least, most) if found[2] else least
+
+
+def _dataset(shards: Folder) -> dict[str, Any]:
+    missing = [name for name in ("index.parquet", "dataset.json") if not shards.exists(name)]
+    if missing:
+        raise RunError(
+            f"{shards} is no folder of finished shards: it has no {' and no '.join(missing)}; "
+            "make one with dcgan run RECIPE --run RUN --until shard, and name RUN/shards"
+        )
+    dataset: dict[str, Any] = shards.read_json("dataset.json")
+    if not dataset["samples"].get("train"):
+        raise RunError(f"{shards} has no training samples; make shards with a smaller shard.heldout_share")
+    return dataset
+
+
+def _check_size(dataset: dict[str, Any], preset: Preset, shards: str) -> None:
+    if dataset["image_px"] != preset.size_px:
+        raise RunError(
+            f"{shards} holds images of {dataset['image_px']} px, the preset {preset.name} trains on {preset.size_px}; "
+            f"take another preset, --set size_px={dataset['image_px']}, or shards made with "
+            f"ingest.image_px={preset.size_px}"
+        )
+
+
+def _described(training: Training, dataset: dict[str, Any], resources: Resources) -> dict[str, Any]:
+    return {
+        "shards": training.shards.address,
+        "dataset_sha256": hashlib.sha256(training.shards.read_bytes("dataset.json")).hexdigest(),
+        "samples": dataset["samples"]["train"],
+        "train": training.settings.model_dump(mode="json"),
+        "resolved": training.settings.resolved().model_dump(mode="json"),
+        "seed": training.seed,
+        "resources": resources.model_dump(mode="json"),
+        **origin(),
+    }
+
+
+def _check_unchanged(folder: Folder, now: dict[str, Any]) -> None:
+    """Raise RunError where a training that was begun was one of other settings or other shards."""
+    if not folder.exists(TRAIN_FILE):
+        return
+    before = yaml.safe_load(folder.read_bytes(TRAIN_FILE))
+    if not isinstance(before, dict) or not now.keys() <= before.keys():
+        raise RunError(f"{folder}/{TRAIN_FILE} is none that a training wrote; move it, or name another folder")
+    # What is replaced of the preset, and which of the two was named, shows in `resolved`.
+    left_out = {*NO_OTHER_TRAINING, "overrides"}
+    compared = [("", "seed"), ("", "dataset_sha256"), *(("resolved", name) for name in now["resolved"])]
+    compared += [("train", name) for name in now["train"] if name not in left_out]
+    changed = []
+    for part, name in compared:
+        had, has = ((said[part] if part else said).get(name) for said in (before, now))
+        if had != has:
+            changed.append(f"{name}: {had} -> {has}")
+    if changed:
+        lines = "".join(f"\n  {line}" for line in changed)
+        raise RunError(f"{folder}: changed since this training was begun:{lines}\nSet it back, or name another folder")
+
+
+def _planned(training: Training, dataset: dict[str, Any], resources: Resources) -> Table:
+    preset, (least, most) = training.settings.resolved(), resources.train_range
+    wanted, samples = training.wanted_updates(), dataset["samples"]["train"]
+    seen, shares = training.seen(), [training.settings.share(0, world).images for world in (least, most)]
+    table = Table("what", "value", title=f"{training.out}", title_justify="left")
+    rows = {
+        "preset": f"{preset.name}, {preset.size_px} px, width {preset.width}",
+        "samples": f"{samples:,} of {training.shards}",
+        "batch": f"{preset.batch_images} images; {' to '.join(map(str, dict.fromkeys(shares)))} a worker",
+        "workers": f"{least}" if least == most else f"{least} to {most}",
+        "updates": f"{wanted:,}",
+        "images to see": f"{wanted * preset.batch_images:,}, {wanted * preset.batch_images / samples:,.2f} epochs",
+        "images seen": f"{seen:,}",
+        "updates left": f"{max(0, wanted - seen // preset.batch_images):,}",
+    }
+    for what, value in rows.items():
+        table.add_row(what, value)
+    return table
+
+
+def _show(console: Console, folder: Folder, summary: dict[str, Any]) -> None:
+    table = Table("what", "value", title="Trained", title_justify="left")
+    for name in ("images_seen", "updates", "epochs", "samples", "workers", "seconds", "images_per_s", "alarms"):
+        table.add_row(name.replace("_", " "), f"{summary.get(name):,}" if summary.get(name) is not None else "-")
+    console.print(table)
+    training = folder.child(FOLDER)
+    grids = [name for name in training.child("grids").names() if name.startswith("grid-")]
+    if grids:
+        console.print(f"sample grid: {training.child('grids').path(grids[-1])}", soft_wrap=True)
+    console.print(f"checkpoint: {training.path(summary['checkpoint'])}", soft_wrap=True)
