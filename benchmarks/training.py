@@ -42,6 +42,7 @@ from training import adversarial, loop
 from training.metrics import read_rows
 from training.networks import count_parameters
 from training.presets import Preset, resolve
+from training.settings import TrainingSettings
 
 _SHARD_IMAGES = 256
 _SEED = 1
@@ -100,7 +101,7 @@ def draw_images(config: Config, scratch: Path) -> None:
 def train_ours(config: Config, scratch: Path) -> dict[str, float]:
     """Our loop's own figures, of the rows after the first."""
     with tempfile.TemporaryDirectory(dir=scratch, prefix="run-") as out:
-        settings = loop.TrainingSettings(
+        settings = TrainingSettings(
             preset="torch-4x4",
             overrides=config.overrides(),
             images=config.images,

@@ -179,7 +179,7 @@ def test_rows_are_means_over_their_updates_and_null_for_the_other_turn(shards: F
     rows = read_rows(single)
     assert [row["loss_d"] is None for row in rows] == [True, False] * 4  # G has the even turns
     assert [row["loss_g"] is None for row in rows] == [False, True] * 4
-    assert read_rows(paired)[1]["loss_d"] == pytest.approx((rows[5]["loss_d"] + rows[7]["loss_d"]) / 2, abs=2e-6)
+    assert read_rows(paired)[1]["loss_d"] == pytest.approx((rows[5]["loss_d"] + rows[7]["loss_d"]) / 2, rel=1e-5)
 
 
 def test_pictures_do_not_depend_on_what_follows_their_chunk() -> None:

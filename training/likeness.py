@@ -53,7 +53,8 @@ class Yardstick:
     """
 
     def __init__(self, real: Images, seed: int) -> None:
-        if real.ndim != 4 or real.shape[1] != real.shape[2] or real.shape[1] < LEAST_SIDE_PX or len(real) < LEAST_IMAGES:
+        square = real.ndim == 4 and real.shape[1] == real.shape[2]
+        if not square or real.shape[1] < LEAST_SIDE_PX or len(real) < LEAST_IMAGES:
             raise ValueError(
                 f"real images have the shape {real.shape}; a yardstick takes {LEAST_IMAGES} or more square ones of "
                 f"{LEAST_SIDE_PX} px or more as [N, H, W, C]"

@@ -7,11 +7,11 @@ import numpy as np
 
 from manifests.store import Folder
 from training import checkpoint
-from training.batches import ShardReader
 from training.draws import Stream, permutation, philox
 from training.likeness import LEAST_IMAGES, Yardstick
 from training.metrics import MetricsLog, Row
 from training.networks import Generator
+from training.reading import ShardReader
 from training.samples import fixed_z, generate, labelled, png, sample_grid
 from training.settings import TrainingSettings
 
