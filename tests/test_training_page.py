@@ -24,7 +24,7 @@ def test_the_training_section_shows_curves_settings_and_what_the_guard_saw(tmp_p
     html = render(Folder(tmp_path))
     for words in (
         "Gradient norms over images seen",
-        "Sliced Wasserstein distance × 1,000 over images seen",
+        "Sliced Wasserstein distance (times 1,000) over images seen",
         "halves of the real images: 32.3",
         "real images: 0.061",
         "Time spent waiting for data over images seen",

@@ -56,6 +56,11 @@ class GuardSettings(BaseModel):
         gt=0,
         description="diversity from which on a run is past its beginning, where all samples are alike",
     )
+    beginning_images: int = Field(
+        default=25_000,
+        ge=0,
+        description="images seen before which diversity doesn't count: a new generator's noise is diverse too",
+    )
     warm_up_images: int = Field(
         default=200_000, ge=0, description="images seen after which a run that never reached diversity is collapsed"
     )
@@ -63,7 +68,7 @@ class GuardSettings(BaseModel):
         default=0.02, ge=0, description="collapsed too: deviation of samples' pixels, of the real images', below this"
     )
     most_distance: float = Field(
-        default=1.2, gt=0, description="collapsed too: swd above this many times that of flat images"
+        default=1.4, gt=0, description="collapsed too: swd above this many times that of flat images"
     )
 
 
@@ -191,7 +196,8 @@ class Guard:
         }
         middles = {name: median(self._roll(name, value, rules.points)) for name, (value, _) in signs.items()}
         full = len(self._windows["diversity"]) == rules.points
-        self._reached = self._reached or (full and middles["diversity"] >= rules.reached_diversity)
+        started = self._roll("places", row["images_seen"], rules.points)[0] >= rules.beginning_images
+        self._reached = self._reached or (full and started and middles["diversity"] >= rules.reached_diversity)
         past_beginning = self._reached or row["images_seen"] >= rules.warm_up_images
         found = []
         if past_beginning and middles["diversity"] < rules.least_diversity:

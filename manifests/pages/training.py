@@ -45,7 +45,7 @@ _CHARTS = (
     _Chart("gradients", "Gradient norms", {"grad_d": ("D", "kept"), "grad_g": ("G", "second")}),
     _Chart(
         "distance",
-        "Sliced Wasserstein distance × 1,000",
+        "Sliced Wasserstein distance (times 1,000)",
         {"swd": ("samples", "kept")},
         level=("swd_floor", "halves of the real images"),
     ),
