@@ -41,7 +41,9 @@ class GuardSettings(BaseModel):
         default=1e-6, ge=0, description="saturated too: a norm of G's gradient of this or less in every row"
     )
     unstable_rows: int = Field(
-        default=3, ge=1, description="unstable: rows, of the last, with a loss of D above that of tossing a coin"
+        default=3,
+        ge=1,
+        description="unstable: rows, of the last, with a loss of D above that of tossing a coin; n times it counts n",
     )
     unstable_of: int = Field(default=20, ge=1, description="unstable: the last rows, so many, that are looked at")
     above_chance: float = Field(
@@ -175,14 +177,15 @@ class Guard:
         rules = self.settings
         if "loss_d" in row and self.chance_loss_d is not None:
             most = rules.above_chance * self.chance_loss_d
-            above = int(sum(self._roll("above_chance", float(row["loss_d"] > most), rules.unstable_of)))
+            # A row of many times that counts as so many rows: one violent stretch is enough.
+            above = int(sum(self._roll("above_chance", float(row["loss_d"] // most), rules.unstable_of)))
             yield _Seen(
                 "unstable",
                 wrong=above >= rules.unstable_rows,
                 recovered=above == 0,
-                message=f"loss_d={row['loss_d']:.3g}: in {above} of the last {rules.unstable_of} rows D lost more than "
-                f"{most:.3g}, worse than a tossed coin ({self.chance_loss_d:.3g}); {rules.unstable_rows} are too many: "
-                "the steps overshoot",
+                message=f"loss_d={row['loss_d']:.3g}: of the last {rules.unstable_of} rows {above} (one of n times that "
+                f"counts n) had a loss of D above {most:.3g}, worse than a tossed coin ({self.chance_loss_d:.3g}); "
+                f"{rules.unstable_rows} are too many: the steps overshoot",
             )
 
     def _collapsed(self, row: Row) -> Iterator[_Seen]:
