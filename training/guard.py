@@ -183,8 +183,8 @@ class Guard:
                 "unstable",
                 wrong=above >= rules.unstable_rows,
                 recovered=above == 0,
-                message=f"loss_d={row['loss_d']:.3g}: of the last {rules.unstable_of} rows {above} (n times that counts "
-                f"n) had a loss of D above {most:.3g}, worse than a tossed coin ({self.chance_loss_d:.3g}); "
+                message=f"loss_d={row['loss_d']:.3g}: of the last {rules.unstable_of} rows {above} (n times that "
+                f"counts n) had a loss of D above {most:.3g}, worse than a tossed coin ({self.chance_loss_d:.3g}); "
                 f"{rules.unstable_rows} are too many: the steps overshoot",
             )
 
