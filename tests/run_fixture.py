@@ -232,6 +232,14 @@ def _write_shards(folder: Folder, manifest: list[Row]) -> dict[str, int]:
     return numbers
 
 
+GUARD_EVENT = {
+    "images_seen": 38400,
+    "kind": "collapsed",
+    "message": "ms_ssim=0.95, the real images' is 0.061: samples have 0.05 of their <diversity>, less than 0.25",
+    "action": "warn",
+}
+
+
 def _write_training(folder: Folder) -> dict[str, int]:
     generator = np.random.default_rng(9)
     lines = []
@@ -244,12 +252,25 @@ def _write_training(folder: Folder) -> dict[str, int]:
             "d_fake": float(0.35 + noise[3] / 2),
         }
         place = {"update": update, "images_seen": update * 128, "epoch": update * 128 / 300}
-        speed = {"images_per_s": float(48 + 12 * noise[0]), "seconds": update * 2.7}
-        lines.append(json.dumps({**place, **losses, **speed}))
+        speed = {"images_per_s": float(48 + 12 * noise[0]), "seconds": update * 2.7, "data_wait_share": 0.004}
+        norms = {
+            "grad_d": float(8 + 20 * noise[2]) if turn_d else None,
+            "grad_g": None if turn_d else 50 + 90 * float(noise[3]),
+        }
+        figures: Row = {}
+        if update % 20 == 0:
+            progress = np.exp(-update / 150)
+            figures = {"swd": 60 + 400 * float(progress), "swd_floor": 32.3}
+            figures |= {"ms_ssim": 0.08 + 0.7 * float(progress), "ms_ssim_real": 0.061}
+        lines.append(json.dumps({**place, **losses, **speed, **norms, **figures}))
     folder.write_bytes("metrics.jsonl", ("\n".join(lines) + "\n").encode())
     for seen in (12800, 25600, 38400, 51200, 64000):
         sheet = _sheet(6, 6, lambda row, column, seen=seen: _room(row * 6 + column, 0.9 * (1 - seen / 64000)))
-        folder.child("grids").write_bytes(f"grid-{seen:09d}.png", _png(sheet))
+        for statistics in ("batch", "standing"):
+            folder.child("grids").write_bytes(f"grid-{seen:09d}-{statistics}.png", _png(sheet))
+    preset = {"name": "paper-64", "width": 128, "learning_rate": 0.0002, "batch_norm": "global", "batch_images": 128}
+    folder.write_json("summary.json", {"preset": preset, "images_seen": 64000})
+    folder.write_json("guard.json", [GUARD_EVENT])
     return {"updates": 500, "images_seen": 64000}
 
 

@@ -22,7 +22,7 @@ from dedup import verdict
 from manifests import audit, charts
 from manifests.audit import few
 from manifests.distribution import distribution
-from manifests.pages import number, percent, printable, render, training, write_report
+from manifests.pages import number, percent, printable, render, write_report
 from manifests.pages.duplicates import PHASH_HANDICAP
 from manifests.pages.galleries import borderline, details, largest_groups, looks
 from manifests.schema import GROUPS, LEDGER, MANIFEST, SAMPLES, Reason, Status, record_id, status_of
@@ -428,29 +428,6 @@ def test_a_key_that_is_not_utf8_shows_as_escapes(tmp_path: Path) -> None:
 def test_the_same_run_gives_the_same_bytes_wherever_it_lies(whole: Folder, html: str, tmp_path: Path) -> None:
     shutil.copytree(whole.path(), tmp_path / "elsewhere")
     assert render(Folder(tmp_path / "elsewhere")) == html
-
-
-def test_metrics_survive_a_line_cut_short_and_count_an_update_once(tmp_path: Path) -> None:
-    folder = Folder(tmp_path)
-    lines = b'{"update": 1, "images_seen": 8, "loss_d": 9.0}\n{"update": 2, "images_seen": 16, "loss_d": 2.0}\n'
-    folder.write_bytes("metrics.jsonl", lines + b'{"update": 1, "images_seen": 8, "loss_d": 1.0}\n{"update": 3, "ima')
-    section = training.section(folder)
-    assert section is not None
-    assert section["last"]["update"] == 2
-    assert "D from 1 to 2" in section["curves"][0][1]
-
-
-def test_many_grids_are_thinned_evenly_with_the_first_and_the_last(tmp_path: Path) -> None:
-    grids = Folder(tmp_path).child("grids")
-    for seen in range(100, 4100, 100):
-        grids.write_bytes(f"grid-{seen:09d}.png", b"")
-    section = training.section(Folder(tmp_path))
-    assert section is not None
-    shown = [seen for seen, _ in section["grids"]]
-    assert section["grids_made"] == 40
-    assert len(shown) == training.MOST_GRIDS
-    assert (shown[0], shown[-1]) == (100, 4000)
-    assert max(np.diff(shown)) <= 400
 
 
 def test_charts_share_no_ids_and_take_their_colours_from_the_page() -> None:

@@ -41,7 +41,9 @@ class GuardSettings(BaseModel):
         default=1e-6, ge=0, description="saturated too: a norm of G's gradient of this or less in every row"
     )
     unstable_rows: int = Field(
-        default=3, ge=1, description="unstable: rows, of the last, with a loss of D above that of tossing a coin"
+        default=3,
+        ge=1,
+        description="unstable: rows, of the last, with a loss of D above that of tossing a coin; n times it counts n",
     )
     unstable_of: int = Field(default=20, ge=1, description="unstable: the last rows, so many, that are looked at")
     above_chance: float = Field(
@@ -56,6 +58,11 @@ class GuardSettings(BaseModel):
         gt=0,
         description="diversity from which on a run is past its beginning, where all samples are alike",
     )
+    beginning_images: int = Field(
+        default=25_000,
+        ge=0,
+        description="images seen before which diversity doesn't count: a new generator's noise is diverse too",
+    )
     warm_up_images: int = Field(
         default=200_000, ge=0, description="images seen after which a run that never reached diversity is collapsed"
     )
@@ -63,7 +70,7 @@ class GuardSettings(BaseModel):
         default=0.02, ge=0, description="collapsed too: deviation of samples' pixels, of the real images', below this"
     )
     most_distance: float = Field(
-        default=1.2, gt=0, description="collapsed too: swd above this many times that of flat images"
+        default=1.4, gt=0, description="collapsed too: swd above this many times that of flat images"
     )
 
 
@@ -168,14 +175,15 @@ class Guard:
         rules = self.settings
         if "loss_d" in row:
             most = rules.above_chance * self.chance_loss_d
-            above = int(sum(self._roll("above_chance", float(row["loss_d"] > most), rules.unstable_of)))
+            # A row of many times that counts as so many rows: one violent stretch is enough.
+            above = int(sum(self._roll("above_chance", float(row["loss_d"] // most), rules.unstable_of)))
             yield _Seen(
                 "unstable",
                 wrong=above >= rules.unstable_rows,
                 recovered=above == 0,
-                message=f"loss_d={row['loss_d']:.3g}: in {above} of the last {rules.unstable_of} rows D lost more than "
-                f"{most:.3g}, worse than a tossed coin ({self.chance_loss_d:.3g}); {rules.unstable_rows} are too many: "
-                "the steps overshoot",
+                message=f"loss_d={row['loss_d']:.3g}: of the last {rules.unstable_of} rows {above} (n times that "
+                f"counts n) had a loss of D above {most:.3g}, worse than a tossed coin ({self.chance_loss_d:.3g}); "
+                f"{rules.unstable_rows} are too many: the steps overshoot",
             )
 
     def _collapsed(self, row: Row) -> Iterator[_Seen]:
@@ -189,7 +197,8 @@ class Guard:
         }
         middles = {name: median(self._roll(name, value, rules.points)) for name, (value, _) in signs.items()}
         full = len(self._windows["diversity"]) == rules.points
-        self._reached = self._reached or (full and middles["diversity"] >= rules.reached_diversity)
+        started = self._roll("places", row["images_seen"], rules.points)[0] >= rules.beginning_images
+        self._reached = self._reached or (full and started and middles["diversity"] >= rules.reached_diversity)
         past_beginning = self._reached or row["images_seen"] >= rules.warm_up_images
         found = []
         if past_beginning and middles["diversity"] < rules.least_diversity:
