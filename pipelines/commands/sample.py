@@ -34,8 +34,5 @@ def sample(
     state = checkpoint.load(Folder(folder.parent), folder.name)
     picture = sample_grid(load_generator(state), seed, images, statistics)
     Folder(out.parent).write_bytes(out.name, png(picture))
-    Console(markup=False).print(
-        f"{images} pictures after {state.images_seen:,} images seen, {statistics} statistics: {out}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    said = f"{images} pictures after {state.images_seen:,} images seen, {statistics} statistics: {out}"
+    Console(markup=False).print(said, highlight=False, soft_wrap=True)
