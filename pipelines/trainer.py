@@ -21,12 +21,14 @@ from pipelines.recipe import Resources, TrainSettings
 from training import loop
 from training.batches import DamagedShard
 from training.checkpoint import DamagedCheckpoint
-from training.metrics import Diverged, Row
+from training.endings import Diverged, Stopped
+from training.metrics import Row
+from training.proof import OrderBroken
 
 PROGRESS_FILE = "progress.json"
 _RAY_FOLDER = ".ray"
 # What another try would meet again. All else may be a lost worker's doing: what the others say then is of many kinds.
-_FOR_GOOD = (DamagedShard, DamagedCheckpoint, Diverged, ValueError)
+_FOR_GOOD = (DamagedShard, DamagedCheckpoint, Diverged, Stopped, OrderBroken, ValueError)
 
 
 @dataclass(frozen=True)

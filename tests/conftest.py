@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+import torch
 from hypothesis import settings
 
 # Before any test imports Ray: nothing is reported to anyone, and no bars between the test results.
@@ -19,6 +20,12 @@ settings.load_profile("dcgan")
 
 ROOT = Path(__file__).parent.parent
 _NOBODY = 65534
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_torch_thread() -> None:
+    """Small networks gain nothing from more threads, and lose much where other work has the cores."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.guard import CHANCE_LOSS_D, Guard, GuardSettings
+from training.guard import Guard, GuardSettings
+from training.losses import chance_of
 from training.metrics import Row
 
 REAL = {"ms_ssim_real": 0.07, "deviation_real": 62.0, "swd_flat": 727.0, "swd_floor": 38.0}
@@ -47,14 +48,15 @@ def test_steps_of_twenty_times_the_learning_rate_raise_one() -> None:
 
 
 def test_a_game_near_balance_is_healthy() -> None:
-    rows = [row(i, loss_d=CHANCE_LOSS_D * (0.97 + 0.07 * (i % 2)), d_real=0.52, d_fake=0.48) for i in range(1, 60)]
+    rows = [row(i, loss_d=chance_of("bce") * (0.97 + 0.07 * (i % 2)), d_real=0.52, d_fake=0.48) for i in range(1, 60)]
     assert alarms(rows) == []
 
 
-def test_losses_without_a_chance_value_are_not_held_against_it() -> None:
-    rows = [row(i, loss_d=9.0) for i in range(1, 30)]
-    assert alarms(rows, Guard(GuardSettings(), chance_loss_d=None)) == []
-    assert alarms(rows, Guard(GuardSettings(), chance_loss_d=2.0)) == [(3, "unstable")]
+def test_each_loss_has_its_own_value_of_a_tossed_coin() -> None:
+    rows = [row(i, loss_d=1.9) for i in range(1, 30)]
+    assert alarms(rows, Guard(GuardSettings(), loss="hinge")) == []
+    assert alarms(rows, Guard(GuardSettings(), loss="bce")) == [(3, "unstable")]
+    assert alarms(rows, Guard(GuardSettings(), loss="least-squares")) == [(3, "unstable")]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -8,7 +8,7 @@ import torch
 from tensorboardX.proto.event_pb2 import Event
 
 from manifests.store import Folder
-from training.metrics import Diverged, Interval, MetricsLog, Row, check_finite, not_finite, place, read_rows, rounded
+from training.metrics import Interval, MetricsLog, Row, not_finite, place, read_rows, rounded
 
 
 def row(update: int, **figures: float | None) -> Row:
@@ -70,9 +70,7 @@ def test_small_figures_keep_their_digits() -> None:
 def test_what_is_not_finite_is_named() -> None:
     bad = row(3, loss_g=float("nan"), grad_d=float("inf"))
     assert not_finite(bad) == ["loss_g", "grad_d"]
-    with pytest.raises(Diverged, match="loss_g=nan at update 3; lower the preset's learning_rate"):
-        check_finite(bad)
-    check_finite(row(3))
+    assert not_finite(row(3)) == []
 
 
 def test_tensorboard_gets_every_figure_by_images_seen(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Two workers are one: synchronised and ghost batch norm, averaged gradients, and equality that is checked."""
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,14 +92,6 @@ def _worker(rank: int, place: str) -> None:
     told["again"] = proof.state()[1].tolist()  # taking it changes nothing
     torch.save(told, f"{place}/told-{rank}.pt")
     torch.distributed.destroy_process_group()
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from training.losses import Loss, chance_of
 from training.metrics import Row, not_finite
 
 Kind = Literal["nan", "saturated", "unstable", "collapsed"]
-CHANCE_LOSS_D = 2 * math.log(2)  # D's cross-entropy when it says 1/2 to every image
 
 
 class GuardSettings(BaseModel):
@@ -86,13 +86,11 @@ class _Seen(NamedTuple):
 class Guard:
     """The guard of one run. `state` is what `Guard.state()` gave, from the checkpoint that the run goes on from.
 
-    chance_loss_d: D's loss when it can't tell; None where the loss has no such value.
+    loss: what D and G are told to make small.
     """
 
-    def __init__(
-        self, settings: GuardSettings, state: dict[str, Any] | None = None, chance_loss_d: float | None = CHANCE_LOSS_D
-    ) -> None:
-        self.settings, self.chance_loss_d = settings, chance_loss_d
+    def __init__(self, settings: GuardSettings, state: dict[str, Any] | None = None, loss: Loss = "bce") -> None:
+        self.settings, self.chance_loss_d = settings, chance_of(loss)
         given = state or {}
         self.backs: int = given.get("backs", 0)
         self._active: list[str] = list(given.get("active", []))
@@ -168,7 +166,7 @@ class Guard:
 
     def _unstable(self, row: Row) -> Iterator[_Seen]:
         rules = self.settings
-        if "loss_d" in row and self.chance_loss_d is not None:
+        if "loss_d" in row:
             most = rules.above_chance * self.chance_loss_d
             above = int(sum(self._roll("above_chance", float(row["loss_d"] > most), rules.unstable_of)))
             yield _Seen(

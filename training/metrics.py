@@ -27,10 +27,6 @@ PLACES = ("update", "images_seen", "kimg", "epoch", "seconds")  # where a row st
 Row = dict[str, Any]
 
 
-class Diverged(Exception):
-    """A loss is no longer a number."""
-
-
 def place(update: int, batch_images: int, samples: int) -> Row:
     """Where a row stands: after how many updates, images seen, thousands of them (kimg), and epochs.
 
@@ -53,14 +49,6 @@ def rounded(figures: Row) -> Row:
 def not_finite(row: Row) -> list[str]:
     """The names of a row's figures that are not finite numbers, in the row's order."""
     return [name for name, value in row.items() if value is not None and not math.isfinite(value)]
-
-
-def check_finite(row: Row) -> None:
-    """Raise Diverged if a figure of the row is not finite."""
-    for name in not_finite(row):
-        raise Diverged(
-            f"{name}={row[name]} at update {row['update']}; lower the preset's learning_rate or start with another seed"
-        )
 
 
 class Interval:

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from manifests.store import Folder
-from training import adversarial, checkpoint, losses, snapshot
+from training import adversarial, checkpoint, snapshot
 from training.batches import Batch, open_batches
 from training.draws import draw_z
+from training.endings import Diverged, Interrupted, Stopped
 from training.guard import Alarm, Guard
 from training.metrics import Interval, Row, not_finite, place, rounded
 from training.networks import Generator, count_parameters
@@ -24,18 +25,6 @@ from training.reading import ShardReader
 from training.settings import TrainingSettings
 
 Report = Callable[[Row], None]
-
-
-class Diverged(Exception):
-    """A figure of the training is no longer a number, and there is nothing to go back to."""
-
-
-class Stopped(Exception):
-    """The guard ended the training, as its settings say."""
-
-
-class Interrupted(Exception):
-    """The training was asked to end, and left a checkpoint to go on from."""
 
 
 class _Verdict(IntEnum):
@@ -114,7 +103,7 @@ class Session:
         return self.preset.learning_rate * self.guard.rate
 
     def _guard(self, state: dict[str, Any] | None) -> Guard:
-        return Guard(self.settings.guard, state, losses.chance_of(self.preset.loss))
+        return Guard(self.settings.guard, state, self.preset.loss)
 
     def go_on(self, total: int, stop: Callable[[], bool]) -> None:
         """Make updates up to `total`, or until the guard sends the training back."""
