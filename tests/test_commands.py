@@ -98,8 +98,8 @@ COMMANDS = dict(commands(typer.main.get_command(app)))
 
 
 def test_these_are_the_commands() -> None:
-    names = ("run", "dedup", "status", "review", "pack", "sample", "draw", "faces", "names", "forget")
-    names += ("describe", "import-authors", "export")
+    names = ["run", "dedup", "status", "review", "pack", "sample", "draw", "faces", "names", "forget"]
+    names += ["describe", "import-authors", "export"]
     alone = {(name,) for name in names}
     assert set(COMMANDS) == {(), *alone, ("draw", "rooms")}
 
@@ -450,7 +450,8 @@ def test_the_authors_arrays_become_a_checkpoint_that_is_exported(tmp_path: Path,
             arrays.append(draw.normal(0, 0.02, shape).astype(np.float32))
             if layer.norm != "none":
                 arrays += [np.ones(layer.norm_features, np.float32), np.zeros(layer.norm_features, np.float32)]
-        np.savez(tmp_path / f"{name}.npz", **{f"{number:02d}": a for number, a in enumerate(arrays, 1)})
+        named: dict[str, Any] = {f"{number:02d}": array for number, array in enumerate(arrays, 1)}
+        np.savez(tmp_path / f"{name}.npz", **named)
     words = [tmp_path / "gen.npz", tmp_path / "discrim.npz", "--out", tmp_path / "theirs"]
     ended = dcgan("import-authors", *words)
     assert (ended.status, ended.err) == (0, "")
