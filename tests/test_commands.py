@@ -34,6 +34,7 @@ from pipelines.stages import STAGE_FILE, STAGES, STARTED_FILE, fingerprints
 from pipelines.stages.ingest import ingest_part
 from training import checkpoint, snapshot
 from training.adversarial import new_players
+from training.plan import discriminator_plan, generator_plan
 from training.presets import resolve
 
 
@@ -429,11 +430,38 @@ def test_pictures_come_of_checkpoint_and_seed(tmp_path: Path, dcgan: Dcgan) -> N
     for name, seed in (("a.png", 1), ("b.png", 1), ("c.png", 2)):
         ended = dcgan("sample", tmp_path / state.name, "--out", tmp_path / "new" / name, "--images", 6, "--seed", seed)
         assert (ended.status, ended.err) == (0, "")
-        assert f"6 pictures after {state.images_seen} images seen: {tmp_path}/new/{name}" in ended.out
+        assert f"6 pictures after {state.images_seen} images seen, batch statistics: {tmp_path}/new/{name}" in ended.out
         grids.append((tmp_path / "new" / name).read_bytes())
     assert grids[0] == grids[1] != grids[2]
     picture = Image.open(io.BytesIO(grids[0]))
     assert min(picture.size) > 2 * 32
+    words = ["--out", tmp_path / "d.png", "--images", 6, "--seed", 1, "--statistics", "standing"]
+    assert dcgan("sample", tmp_path / state.name, *words).status == 0
+    assert (tmp_path / "d.png").read_bytes() != grids[0]
+
+
+def test_the_authors_arrays_become_a_checkpoint_that_is_exported(tmp_path: Path, dcgan: Dcgan) -> None:
+    preset = resolve("svhn-32")
+    for name, plan in (("gen", generator_plan(preset)), ("discrim", discriminator_plan(preset))):
+        draw, arrays = np.random.default_rng(0), []
+        for layer in plan:
+            shape = layer.weight_shape[::-1] if layer.kind == "dense" else layer.weight_shape
+            arrays.append(draw.normal(0, 0.02, shape).astype(np.float32))
+            if layer.norm != "none":
+                arrays += [np.ones(layer.norm_features, np.float32), np.zeros(layer.norm_features, np.float32)]
+        named: dict[str, Any] = {f"{number:02d}": array for number, array in enumerate(arrays, 1)}
+        np.savez(tmp_path / f"{name}.npz", **named)
+    words = [tmp_path / "gen.npz", tmp_path / "discrim.npz", "--out", tmp_path / "theirs"]
+    ended = dcgan("import-authors", *words)
+    assert (ended.status, ended.err) == (0, "")
+    (made,) = checkpoint.names(Folder(tmp_path / "theirs"))
+    assert f"10 and 8 arrays of svhn-32: {tmp_path}/theirs/{made}" in ended.out
+    swapped = dcgan("import-authors", words[1], words[0], *words[2:])
+    assert "discrim.npz: expected the 10 arrays of preset svhn-32, got 8; check the file" in swapped.err
+    for command in ("sample", "export"):
+        ended = dcgan(command, tmp_path / "theirs" / made, "--out", tmp_path / command)
+        assert (ended.status, ended.err) == (0, "")
+    assert "not known: imported" in (tmp_path / "export" / "README.md").read_text()
 
 
 def test_a_truncated_lmdb_is_one_error_before_work_begins(tmp_path: Path, dcgan: Dcgan) -> None:

@@ -12,9 +12,10 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from shard_fixture import draw_images
+from shard_fixture import draw_images, write_shards
 
 from manifests.store import Folder
+from pipelines.commands.export import first_images
 from training import export as exporting
 from training.adversarial import new_players
 from training.checkpoint import Checkpoint
@@ -167,3 +168,21 @@ def test_without_onnx_the_error_says_what_to_install(tmp_path: Path, monkeypatch
     with pytest.raises(ExportError, match=r"not installed; pip install 'dcgan-pipeline\[export\]'"):
         exporting.export(made(), Folder(tmp_path), "batch")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_first_training_images_are_read_in_order_and_in_range(tmp_path: Path) -> None:
+    images = draw_images(25, size_px=32)
+    shards = Folder(tmp_path / "shards")
+    write_shards(shards, images, per_shard=10)
+    write_shards(shards, 255 - images, per_shard=10, split="heldout")
+    read = first_images(shards, resolve("svhn-32"))
+    expected = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+    torch.testing.assert_close(read, expected)
+    grey = first_images(shards, resolve("svhn-32", image_channels=1))
+    assert grey.shape == (25, 1, 32, 32)
+    luma = (expected * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    torch.testing.assert_close(grey, luma, rtol=0, atol=0.01)
+    with pytest.raises(ExportError, match="an image is 32x32, the checkpoint's are 64 px"):
+        first_images(shards, resolve("paper-64"))
+    with pytest.raises(ExportError, match=r"holds no index.parquet; name a run's shards"):
+        first_images(Folder(tmp_path), resolve("svhn-32"))

@@ -19,6 +19,13 @@ def _generator(scale: float = 1.0) -> Generator:
     return generator
 
 
+def test_grey_pictures_walk_too() -> None:
+    generator, _ = build(resolve("mnist-28", width=4), 0, torch.device("cpu"))
+    measures, picture = latent_walk(generator, 5, WalkSettings(points=3, columns=4, reference_images=32))
+    assert png(picture).startswith(b"\x89PNG")
+    assert np.isfinite(measures["mean_step_rms"])
+
+
 def test_lines_are_straight_and_end_in_the_points() -> None:
     points = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
     z = interpolations(points, 4)

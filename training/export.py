@@ -1,7 +1,7 @@
 """A checkpoint's networks as files for other programs: plain safetensors, ONNX, and a card that says what they are."""
 
 import json
-from typing import Any, Literal
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -12,13 +12,11 @@ from training.checkpoint import Checkpoint
 from training.draws import Stream
 from training.networks import BatchNorm, Discriminator, Generator, reference_statistics
 from training.presets import Preset
-from training.samples import fixed_z
+from training.samples import REFERENCE_IMAGES, Statistics, fixed_z, load_discriminator, load_generator
 
-Statistics = Literal["standing", "batch"]
 Measured = dict[str, tuple[Tensor, Tensor]]
 """Mean and biased variance by the name of the batch norm."""
 
-REFERENCE_IMAGES = 512
 IMPORTED = "imported"  # stands in the state of checkpoints that no training of ours wrote
 FILES = ("generator.safetensors", "discriminator.safetensors", "generator.onnx", "discriminator.onnx", "README.md")
 
@@ -41,9 +39,7 @@ def export(checkpoint: Checkpoint, out: Folder, statistics: Statistics, real: Te
     """
     onnx_bytes = _onnx_writer()
     preset = Preset.model_validate(checkpoint.preset)
-    generator, discriminator = Generator(preset).eval(), Discriminator(preset).eval()
-    generator.load_state_dict(checkpoint.generator)
-    discriminator.load_state_dict(checkpoint.discriminator)
+    generator, discriminator = load_generator(checkpoint).eval(), load_discriminator(checkpoint).eval()
     of_generator: Measured = {}
     of_discriminator: Measured = {}
     if statistics == "standing":

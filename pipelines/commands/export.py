@@ -13,9 +13,10 @@ from rich.console import Console
 from manifests.shards import read_image
 from manifests.store import Folder
 from training import checkpoint
-from training.export import FILES, REFERENCE_IMAGES, ExportError, Statistics
+from training.export import FILES, ExportError
 from training.export import export as write_files
 from training.presets import Preset
+from training.samples import REFERENCE_IMAGES, Statistics
 
 
 def export(

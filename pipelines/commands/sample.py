@@ -8,7 +8,7 @@ from rich.console import Console
 
 from manifests.store import Folder
 from training import checkpoint
-from training.samples import load_generator, png, sample_grid
+from training.samples import Statistics, load_generator, png, sample_grid
 
 
 def sample(
@@ -25,11 +25,14 @@ def sample(
     out: Annotated[Path, typer.Option(help="The PNG to write")],
     images: Annotated[int, typer.Option(min=1, max=10_000, help="How many pictures")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Seed of z: the same seed gives the same pictures")] = 0,
+    statistics: Annotated[
+        Statistics,
+        typer.Option(help="Of batch norm. batch: each batch's own, as in training; standing: those of 512 other z"),
+    ] = "batch",
 ) -> None:
-    """Draw new pictures with a checkpoint's generator, as one grid (batch statistics, as in training)."""
+    """Draw new pictures with a checkpoint's generator, as one grid."""
     state = checkpoint.load(Folder(folder.parent), folder.name)
-    picture = sample_grid(load_generator(state), seed, images)
+    picture = sample_grid(load_generator(state), seed, images, statistics)
     Folder(out.parent).write_bytes(out.name, png(picture))
-    Console(markup=False).print(
-        f"{images} pictures after {state.images_seen:,} images seen: {out}", highlight=False, soft_wrap=True
-    )
+    said = f"{images} pictures after {state.images_seen:,} images seen, {statistics} statistics: {out}"
+    Console(markup=False).print(said, highlight=False, soft_wrap=True)
