@@ -64,7 +64,7 @@ class Peer:
 
 
 def _imagededup(method: str, folder: Path, hashes_only: bool) -> Found:
-    sys.meta_path.append(_StandIns("torch", "torchvision"))
+    sys.meta_path.append(StandIns("torch", "torchvision"))
     from imagededup import methods  # type: ignore[import-not-found, unused-ignore]
 
     hasher, workers = getattr(methods, method)(verbose=False), _cores()
@@ -201,20 +201,28 @@ def _python(peer: Peer, environments: Path) -> str | None:
     """The interpreter to run a peer with; its environment is made where there is none yet."""
     if not peer.installs:
         return sys.executable
-    environment = environments / peer.environment
+    return environment_python(peer.environment, peer.installs, environments)
+
+
+def environment_python(name: str, installs: Sequence[str], environments: Path) -> str | None:
+    """The interpreter of the environment `name`, made where there is none yet; None where something can't be installed.
+
+    installs: arguments of `pip install`, one after the other
+    """
+    environment = environments / name
     python, installed = environment / "bin" / "python", environment / "installed"
     if not installed.exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(environment)], check=True)
-        for arguments in peer.installs:
+        for arguments in installs:
             command = [str(python), "-m", "pip", "install", "--quiet", "--no-cache-dir", *arguments.split()]
             if subprocess.run(command, stdout=sys.stderr, check=False).returncode:
-                print(f"{peer.environment} can't be installed here; it is left out", file=sys.stderr)
+                print(f"{name} can't be installed here; it is left out", file=sys.stderr)
                 return None
-        installed.write_text("\n".join(peer.installs))
+        installed.write_text("\n".join(installs))
     return str(python)
 
 
-class _StandIns(MetaPathFinder, Loader):
+class StandIns(MetaPathFinder, Loader):
     """Empty modules in place of those that can't be imported, of whatever names are asked of them."""
 
     def __init__(self, *names: str) -> None:

@@ -42,6 +42,7 @@ from training import adversarial, loop
 from training.metrics import read_rows
 from training.networks import count_parameters
 from training.presets import Preset, resolve
+from training.settings import TrainingSettings
 
 _SHARD_IMAGES = 256
 _SEED = 1
@@ -73,9 +74,9 @@ class Config:
 
 
 CONFIGS = {
-    "64px-w64": Config(size_px=64, width=64, batch_images=128, warm=2, updates=6),
-    "64px-w128": Config(size_px=64, width=128, batch_images=64, warm=1, updates=4),
-    "32px-w64": Config(size_px=32, width=64, batch_images=128, warm=4, updates=24),
+    "64px-w64": Config(size_px=64, width=64, batch_images=128, warm=1, updates=5),
+    "64px-w128": Config(size_px=64, width=128, batch_images=64, warm=1, updates=3),
+    "32px-w64": Config(size_px=32, width=64, batch_images=128, warm=3, updates=15),
 }
 
 
@@ -100,7 +101,7 @@ def draw_images(config: Config, scratch: Path) -> None:
 def train_ours(config: Config, scratch: Path) -> dict[str, float]:
     """Our loop's own figures, of the rows after the first."""
     with tempfile.TemporaryDirectory(dir=scratch, prefix="run-") as out:
-        settings = loop.TrainingSettings(
+        settings = TrainingSettings(
             preset="torch-4x4",
             overrides=config.overrides(),
             images=config.images,

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import tarfile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +14,23 @@ from manifests.schema import SHARD_INDEX
 from manifests.store import Folder
 
 
+class Elsewhere(Folder):
+    """A folder that gives no local paths, as one in an object store; says of each file opened that it was."""
+
+    def __init__(self, address: str | Path) -> None:
+        super().__init__(address)
+        self.opened: list[str] = []
+
+    def local_path(self, name: str = "") -> Path | None:
+        """None."""
+        return None
+
+    def open_input(self, name: str) -> pa.NativeFile:
+        """A file opened for random access."""
+        self.opened.append(name)
+        return super().open_input(name)
+
+
 def draw_images(count: int, size_px: int = 32, seed: int = 0) -> npt.NDArray[np.uint8]:
     """Random smooth pictures, each different: uint8[count, size_px, size_px, 3], RGB."""
     rng = np.random.default_rng(seed)
@@ -21,12 +39,17 @@ def draw_images(count: int, size_px: int = 32, seed: int = 0) -> npt.NDArray[np.
 
 
 def write_shards(
-    folder: Folder, images: npt.NDArray[np.uint8], per_shard: int = 10, split: str = "train", suffix: str = ".png"
+    folder: Folder,
+    images: npt.NDArray[np.uint8],
+    per_shard: int = 10,
+    split: str = "train",
+    suffix: str = ".png",
+    first_shard: int = 0,
 ) -> None:
     """Write images as tars of `per_shard` samples, and add them to index.parquet (sample_id: the image's number)."""
     rows = folder.read_table("index.parquet").to_pylist() if folder.exists("index.parquet") else []
     for start in range(0, len(images), per_shard):
-        name = f"{split}-{start // per_shard:06d}.tar"
+        name = f"{split}-{first_shard + start // per_shard:06d}.tar"
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as tar:
             for number in range(start, min(start + per_shard, len(images))):

@@ -1,168 +1,215 @@
-"""Batches: the right pixels, in the stream's order, from any update on; damage is named. Latent draws by counter."""
+"""Batches: the right pixels, in the stream's order, from any update on, whatever the loaders; damage is named."""
 
-import io
-import tarfile
+import gc
+import os
 import threading
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
+import numpy.typing as npt
 import pytest
 import torch
-from shard_fixture import draw_images, write_shards
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shard_fixture import Elsewhere, draw_images, write_shards
 
 from manifests.store import Folder
-from training.batches import DamagedShard, ShardReader, real_batches
-from training.draws import Distribution, Stream, draw_z, philox, random_z
+from training.batches import Batches, LoaderSettings, open_batches
 from training.order import SampleOrder, Share
+from training.reading import DamagedShard, ShardReader
 
 IMAGES = draw_images(47)
+pytestmark = pytest.mark.timeout(60)
 
 
-@pytest.fixture
-def shards(tmp_path: Path) -> Folder:
-    folder = Folder(tmp_path / "shards")
-    write_shards(folder, draw_images(12, seed=9), split="heldout")
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    folder = Folder(tmp_path_factory.mktemp("shards"))
     write_shards(folder, IMAGES)
     return folder
 
 
-class _Elsewhere(Folder):
-    """A folder that gives no local paths, as one in an object store."""
-
-    def local_path(self, name: str = "") -> Path | None:
-        return None
-
-
-def test_reads_the_pixels_that_were_written(shards: Folder) -> None:
-    reader = ShardReader(shards, 32)
-    assert len(reader) == 47
-    assert reader.shard_samples == [10, 10, 10, 10, 7]
-    some = np.array([46, 0, 10, 9, 31])
-    np.testing.assert_array_equal(reader.images(some), IMAGES[some])
-    heldout = ShardReader(shards, 32, split="heldout")
-    np.testing.assert_array_equal(heldout.images(np.arange(12)), draw_images(12, seed=9))
+@pytest.fixture
+def damaged(tmp_path: Path) -> Folder:
+    folder = Folder(tmp_path / "damaged")
+    write_shards(folder, IMAGES)
+    return folder
 
 
-def test_reads_from_a_store_that_is_not_local(shards: Folder) -> None:
-    reader = ShardReader(_Elsewhere(shards.address), 32)
-    np.testing.assert_array_equal(reader.images(np.arange(47)), IMAGES)
+def _pixels(images: torch.Tensor) -> npt.NDArray[np.uint8]:
+    return images.permute(0, 2, 3, 1).numpy().copy()
 
 
-def test_reads_jpeg(tmp_path: Path) -> None:
-    folder = Folder(tmp_path)
-    write_shards(folder, IMAGES[:3], suffix=".jpg")
-    off = ShardReader(folder, 32).images(np.arange(3)).astype(int) - IMAGES[:3]
-    assert np.abs(off).mean() < 8
+def _open(folder: Folder, seed: int = 5, channels: int = 3) -> tuple[ShardReader, SampleOrder]:
+    reader = ShardReader(folder, 32, channels=channels)
+    return reader, SampleOrder(reader.shard_samples, seed, 20)
 
 
-def test_offsets_are_those_of_the_tar(shards: Folder) -> None:
-    reader = ShardReader(shards, 32)
-    with tarfile.open(fileobj=io.BytesIO(shards.read_bytes("train-000001.tar"))) as tar:
-        member = tar.extractfile("000013.png")
-        assert member is not None
-        assert reader.read(13) == member.read()
+@pytest.mark.parametrize("loaders", [1, 3])
+@pytest.mark.parametrize("ahead", [1, 4])
+def test_batches_follow_the_stream_from_any_update(shards: Folder, loaders: int, ahead: int) -> None:
+    reader, order = _open(shards)
+    how = LoaderSettings(loaders=loaders, ahead_batches=ahead)
+    with open_batches(reader, order, range(12), Share(8), how) as batches:
+        for update, batch in enumerate(batches):
+            expected = order.samples_at(Share(8).positions(update))
+            assert batch.update == update
+            np.testing.assert_array_equal(batch.samples, expected)
+            np.testing.assert_array_equal(_pixels(batch.images), IMAGES[expected])
+            assert batch.images.shape == (8, 3, 32, 32)
+            assert batch.images.is_contiguous(memory_format=torch.channels_last)
+        assert update == 11
 
 
-def test_damaged_bytes_are_named(shards: Folder) -> None:
-    data = bytearray(shards.read_bytes("train-000002.tar"))
-    index = shards.read_table("index.parquet").to_pylist()
-    row = next(r for r in index if r["sample_id"] == "train-sample-25")
-    data[row["offset"] + row["size_bytes"] // 2] ^= 1
-    shards.write_bytes("train-000002.tar", bytes(data))
-    reader = ShardReader(shards, 32)
-    reader.images(np.array([24, 26]))
-    with pytest.raises(DamagedShard, match=r"train-000002.tar, sample train-sample-25: sha256 is"):
-        reader.images(np.array([24, 25]))
+@given(
+    st.integers(0, 200),
+    st.integers(1, 3),
+    st.lists(st.integers(1, 23), min_size=1, max_size=6).map(tuple),
+    st.integers(1, 40),
+)
+@settings(max_examples=6, deadline=None)
+def test_ranks_and_loaders_make_up_the_global_batches(
+    tmp_path_factory: pytest.TempPathFactory, begin: int, world: int, sizes: tuple[int, ...], window: int
+) -> None:
+    # Uneven shards and shards of one sample; an epoch is often shorter than a batch.
+    folder = Folder(tmp_path_factory.mktemp("uneven"))
+    for shard, size in enumerate(sizes):
+        write_shards(folder, draw_images(size, seed=shard), per_shard=size, split="train", first_shard=shard)
+    reader = ShardReader(folder, 32)
+    assert tuple(reader.shard_samples) == sizes
+    order = SampleOrder(reader.shard_samples, begin, window)
+    for rank in range(world):
+        share = Share(24, rank, world, 2)
+        updates = [begin, begin + 1, begin + 5]
+        with open_batches(reader, order, updates, share, LoaderSettings(loaders=2)) as batches:
+            for update, images, samples in batches:
+                expected = order.samples_at(np.arange(update * 24, (update + 1) * 24))[share.rows()]
+                np.testing.assert_array_equal(samples, expected)
+                np.testing.assert_array_equal(_pixels(images), reader.images(expected))
+                updates.remove(update)
+        assert not updates
 
 
-def test_a_shard_cut_short_is_named(shards: Folder) -> None:
-    shards.write_bytes("train-000004.tar", shards.read_bytes("train-000004.tar")[:700])
-    reader = ShardReader(shards, 32, verify=False)
-    with pytest.raises(DamagedShard, match=r"train-000004.tar, sample train-sample-40: expected \d+ bytes, got 188"):
-        reader.read(40)
+def test_an_epoch_uses_every_sample_once(shards: Folder) -> None:
+    reader, order = _open(shards)
+    with open_batches(reader, order, range(47), Share(4), LoaderSettings(loaders=2)) as batches:
+        stream = np.concatenate([samples.copy() for _, _, samples in batches])
+    for epoch in range(4):
+        assert sorted(stream[epoch * 47 : (epoch + 1) * 47].tolist()) == list(range(47))
 
 
-def test_without_verification_an_undecodable_image_is_still_named(shards: Folder) -> None:
-    shards.write_bytes("train-000000.tar", bytes(len(shards.read_bytes("train-000000.tar"))))
-    with pytest.raises(DamagedShard, match="sample train-sample-3: the image can't be decoded"):
-        ShardReader(shards, 32, verify=False).images(np.array([3]))
+def test_one_channel(tmp_path: Path) -> None:
+    grey = np.repeat(IMAGES[:12, :, :, :1], 3, axis=3)
+    write_shards(Folder(tmp_path), grey)
+    reader, order = _open(Folder(tmp_path), channels=1)
+    with open_batches(reader, order, [3], Share(6)) as batches:
+        (batch,) = batches
+        assert batch.images.shape == (6, 1, 32, 32)
+        np.testing.assert_array_equal(_pixels(batch.images), grey[batch.samples][..., :1])
 
 
-def test_a_missing_shard_is_named_before_any_work(shards: Folder) -> None:
-    shards.delete("train-000003.tar")
-    with pytest.raises(DamagedShard, match=r"train-000003\.tar is in index.parquet but not in the folder"):
-        ShardReader(shards, 32)
+def test_starting_anywhere_reads_nothing_before_it(shards: Folder) -> None:
+    elsewhere = Elsewhere(shards.address)
+    reader = ShardReader(elsewhere, 32)
+    order = SampleOrder(reader.shard_samples, 5, 10)  # a window is a shard
+    far = 47 * 10**9 // 4
+    with open_batches(reader, order, [far], Share(2)) as batches:
+        assert next(batches).update == far
+    assert len(set(elsewhere.opened)) <= 3  # of five: the window, the next, and one more at an epoch's end
 
 
-def test_another_size_than_the_presets_is_refused(shards: Folder) -> None:
-    with pytest.raises(DamagedShard, match="the image is 32x32, the preset's size_px is 64"):
-        ShardReader(shards, 64).images(np.array([0]))
+def test_warm_loaders_are_sent_to_another_place(shards: Folder) -> None:
+    reader, order = _open(shards)
+    with open_batches(reader, order, range(10**9), Share(8), LoaderSettings(loaders=2)) as batches:
+        processes = [process.pid for process in batches._loaders._processes]
+        for place in (0, 10**6, 3, 3):
+            batches.seek(range(place, place + 7, 2))
+            seen = []
+            for update, images, samples in batches:
+                np.testing.assert_array_equal(_pixels(images), IMAGES[samples])
+                np.testing.assert_array_equal(samples, order.samples_at(Share(8).positions(update)))
+                seen.append(update)
+                if place == 10**6 and len(seen) == 2:
+                    break  # the next place is sought while others are being read
+            assert seen == list(range(place, place + 7, 2))[: len(seen)]
+        assert [process.pid for process in batches._loaders._processes] == processes
 
 
-def test_the_order_does_not_hang_on_the_order_of_the_index(shards: Folder) -> None:
-    index = shards.read_table("index.parquet")
-    mixed = index.take(pa.array(np.random.default_rng(0).permutation(len(index))))
-    shards.write_table("index.parquet", mixed)
-    np.testing.assert_array_equal(ShardReader(shards, 32).images(np.arange(47)), IMAGES)
-
-
-def test_batches_follow_the_stream_from_any_update(shards: Folder) -> None:
-    reader = ShardReader(shards, 32)
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        ("cut", r"train-000001\.tar, sample train-sample-1\d: expected \d+ bytes, got \d+; write the shards again"),
+        ("flip", r"train-000001\.tar, sample train-sample-13: sha256 is \w+\.\.\., the index has"),
+        ("gone", r"train-000001\.tar, sample train-sample-1\d: the shard can't be read \(No such file or directory\)"),
+    ],
+)
+@pytest.mark.parametrize("remote", [False, True])
+def test_damage_reaches_the_trainer_with_the_batch_that_holds_it(
+    damaged: Folder, damage: str, told: str, remote: bool
+) -> None:
+    reader = ShardReader(Elsewhere(damaged.address) if remote else damaged, 32)
+    data = bytearray(damaged.read_bytes("train-000001.tar"))
+    if damage == "gone":
+        damaged.delete("train-000001.tar")
+        told = r"train-000001\.tar is no longer in the folder" if remote else told
+    else:
+        data[int(reader.index.offsets[13]) + 60] ^= 1
+        damaged.write_bytes("train-000001.tar", bytes(data) if damage == "flip" else bytes(data[:700]))
     order = SampleOrder(reader.shard_samples, 5, 20)
-    whole = dict(real_batches(reader, order, range(12), Share(8)))
-    for update, images in whole.items():
-        expected = IMAGES[order.samples_at(Share(8).positions(update))]
-        np.testing.assert_array_equal(images.permute(0, 2, 3, 1).numpy(), expected)
-        assert images.shape == (8, 3, 32, 32)
-        assert images.is_contiguous(memory_format=torch.channels_last)
-    resumed = list(real_batches(reader, order, range(7, 12, 2), Share(8), threads=3, ahead=1))
-    assert [update for update, _ in resumed] == [7, 9, 11]
-    assert all(torch.equal(images, whole[update]) for update, images in resumed)
+    bad = range(13, 14) if damage == "flip" else range(11, 20)
+
+    def read_on() -> None:
+        with open_batches(reader, order, range(10**6), Share(4), LoaderSettings(loaders=2)) as batches:
+            for update, images, samples in batches:
+                assert not set(samples.tolist()) & set(bad), update
+                np.testing.assert_array_equal(_pixels(images), IMAGES[samples])
+
+    with pytest.raises(DamagedShard, match=told):
+        read_on()
 
 
-def test_workers_get_the_rows_of_the_global_batch(shards: Folder) -> None:
-    reader = ShardReader(shards, 32)
+def test_images_of_another_size_and_no_images(damaged: Folder) -> None:
+    reader = ShardReader(damaged, 64)
     order = SampleOrder(reader.shard_samples, 5, 20)
-    ((_, whole),) = real_batches(reader, order, [4], Share(8))
-    for rank in range(4):
-        ((_, part),) = real_batches(reader, order, [4], Share(8, rank, 4))
-        assert torch.equal(part, whole[rank::4])
-
-
-def test_damage_reaches_the_consumer_and_closing_stops_the_threads(shards: Folder) -> None:
-    shards.write_bytes("train-000001.tar", b"")
-    reader = ShardReader(shards, 32)
+    with open_batches(reader, order, [0], Share(4)) as batches, pytest.raises(DamagedShard, match="size_px is 64"):
+        next(batches)
+    damaged.write_bytes("train-000000.tar", bytes(len(damaged.read_bytes("train-000000.tar"))))
+    reader = ShardReader(damaged, 32, verify=False)
     order = SampleOrder(reader.shard_samples, 5, 20)
-    with pytest.raises(DamagedShard, match=r"train-000001\.tar"):
-        list(real_batches(reader, order, range(6), Share(8)))
-    batches = real_batches(reader, SampleOrder([10], 5, 20), range(10**9), Share(2))
-    next(batches)
-    batches.close()
-    assert not [t for t in threading.enumerate() if t.name.startswith("batches")]
+    with open_batches(reader, order, range(20), Share(4)) as batches, pytest.raises(DamagedShard, match="be decoded"):
+        list(batches)
 
 
-@pytest.mark.parametrize("distribution", ["uniform", "normal"])
-def test_latent_vectors_are_those_of_the_update_and_the_seed(distribution: Distribution) -> None:
-    whole = draw_z(3, 17, 12, 100, distribution)
-    assert whole.shape == (12, 100)
-    np.testing.assert_array_equal(draw_z(3, 17, 12, 100, distribution), whole)
-    assert not np.isin(draw_z(3, 18, 12, 100, distribution), whole).any()
-    assert not np.isin(draw_z(4, 17, 12, 100, distribution), whole).any()
+def test_closing_leaves_nothing_behind(shards: Folder) -> None:
+    def once() -> Batches:
+        reader, order = _open(shards)
+        with open_batches(reader, order, range(10**9), Share(4), LoaderSettings(loaders=2)) as batches:
+            last = next(batches)
+        assert _pixels(last.images).shape == (4, 32, 32, 3)  # can still be read
+        return batches
+
+    once()
+    gc.collect()
+    before, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+    for _ in range(3):
+        processes = once()._loaders._processes
+        assert [process.returncode for process in processes] == [0, 0]
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert threading.active_count() == threads
 
 
-def test_latent_distributions() -> None:
-    uniform = draw_z(0, 0, 2000, 100, "uniform")
-    assert uniform.dtype == np.float32
-    assert -1 <= uniform.min() < -0.999
-    assert 0.999 < uniform.max() <= 1
-    assert np.square(uniform).mean() == pytest.approx(1 / 3, rel=0.01)
-    normal = draw_z(0, 0, 2000, 100, "normal")
-    assert normal.std() == pytest.approx(1, rel=0.01)
-    assert abs(normal).max() > 3.5
-
-
-def test_a_longer_draw_begins_with_the_shorter_and_streams_differ() -> None:
-    short, long = (random_z(philox(1, Stream.GRID), n, 100, "uniform") for n in (8, 64))
-    np.testing.assert_array_equal(long[:8], short)
-    assert not np.isin(random_z(philox(1, Stream.WALK), 8, 100, "uniform"), long).any()
+def test_loaders_are_chosen_by_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, workers, gpu, loaders in (
+        (2, "1", False, 1),
+        (64, "1", False, 1),
+        (2, "1", True, 1),
+        (6, "1", True, 5),
+        (64, "1", True, 8),
+        (16, "4", True, 3),
+        (4, "8", True, 1),
+    ):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)))
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", workers)
+        assert LoaderSettings().processes(gpu) == loaders
+    assert LoaderSettings(loaders=5).processes(False) == 5

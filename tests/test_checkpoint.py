@@ -151,7 +151,7 @@ def test_another_run_is_told_by_what_differs() -> None:
         (PRESET, "float32", 1, 6, "samples=5, now samples=6"),
     ):
         with pytest.raises(ValueError, match=message):
-            checkpoint.check_same_run(state, preset, precision, seed, samples)  # type: ignore[arg-type]
+            checkpoint.check_same_run(state, preset, precision, seed, samples)
 
 
 def test_writing_behind_keeps_order_and_tells_of_errors(tmp_path: Path) -> None:

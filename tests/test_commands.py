@@ -32,7 +32,7 @@ from pipelines.sources.drawn import DrawnSource, RoomSettings, truth_table
 from pipelines.sources.lsun import LsunSource, lsun_key, write_lmdb
 from pipelines.stages import STAGE_FILE, STAGES, STARTED_FILE, fingerprints
 from pipelines.stages.ingest import ingest_part
-from training import checkpoint
+from training import checkpoint, snapshot
 from training.adversarial import new_players
 from training.presets import resolve
 
@@ -96,9 +96,9 @@ COMMANDS = dict(commands(typer.main.get_command(app)))
 
 
 def test_these_are_the_commands() -> None:
-    names = ("run", "dedup", "status", "review", "pack", "sample", "draw", "faces", "names", "forget")
-    names += ("describe", "import-authors", "export")
-    alone = {(name,) for name in names}
+    data = ["run", "dedup", "status", "review", "pack", "draw", "faces", "names", "forget"]
+    networks = ["train", "sample", "describe", "import-authors", "export"]
+    alone = {(name,) for name in data + networks}
     assert set(COMMANDS) == {(), *alone, ("draw", "rooms")}
 
 
@@ -423,9 +423,7 @@ def test_drawn_rooms_are_an_lmdb_with_its_truth(tmp_path: Path, dcgan: Dcgan) ->
 
 def test_pictures_come_of_checkpoint_and_seed(tmp_path: Path, dcgan: Dcgan) -> None:
     preset = resolve("paper-64", width=4, size_px=32)
-    state = checkpoint.of_players(
-        new_players(preset, 1, torch.device("cpu")), preset, seed=1, samples=100, update=7, seconds=1.0
-    )
+    state = snapshot.of_players(new_players(preset, 1, torch.device("cpu")), seed=1, samples=100, update=7, seconds=1.0)
     checkpoint.save(Folder(tmp_path), state, keep=1)
     grids = []
     for name, seed in (("a.png", 1), ("b.png", 1), ("c.png", 2)):

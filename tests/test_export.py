@@ -17,12 +17,13 @@ from shard_fixture import draw_images
 from manifests.store import Folder
 from training import export as exporting
 from training.adversarial import new_players
-from training.checkpoint import Checkpoint, of_players
+from training.checkpoint import Checkpoint
 from training.draws import Stream
 from training.export import FILES, ExportError, export
 from training.networks import Discriminator, Generator, reference_statistics
 from training.presets import PRESETS, Preset, resolve
 from training.samples import fixed_z
+from training.snapshot import of_players
 
 CPU = torch.device("cpu")
 

@@ -76,7 +76,7 @@ def test_ready_recipes_load_by_name_and_as_files(name: str, tmp_path: Path) -> N
 
 
 def test_these_are_the_ready_recipes() -> None:
-    assert list(ready_recipes()) == ["demo", "faces", "folder", "lsun_bedroom"]
+    assert list(ready_recipes()) == ["demo", "faces", "folder", "imagenet_32", "lsun_bedroom", "mnist"]
     paper = load_recipe("lsun_bedroom").train.resolved()
     assert (paper.size_px, paper.batch_images, paper.width) == (64, 128, 128)
 
@@ -149,7 +149,7 @@ def test_a_name_like_no_other_gets_the_list(file: Path) -> None:
         ),
         (
             ["resources.train_workers=[2,6]"],
-            r"does not divide by 3 or 5 or 6 workers, and resources.train_workers=\[2, 6\]; try batch_images=120 or 180",
+            r"does not divide by 3 or 5 or 6 workers, and resources.train_workers=\[2, 6\]; try batch_images=120",
         ),
         (
             ["train={images: 9, overrides: {batch_norm: ghost, ghost_images: 32}}", "resources.train_workers=[1,8]"],
@@ -202,7 +202,8 @@ def test_a_recipe_that_is_absent_gets_the_nearest_name(tmp_path: Path) -> None:
     for name in ("dmo", "recipes/demo.yml", "demos.yaml"):
         with pytest.raises(RecipeError, match=f"^{name}: no such recipe; did you mean demo"):
             load_recipe(name)
-    with pytest.raises(RecipeError, match="no such recipe; ready recipes: demo, faces, folder, lsun_bedroom"):
+    ready = "demo, faces, folder, imagenet_32, lsun_bedroom, mnist"
+    with pytest.raises(RecipeError, match=f"no such recipe; ready recipes: {ready}"):
         load_recipe(str(tmp_path))
 
 

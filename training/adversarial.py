@@ -148,7 +148,7 @@ def update_both(players: Players, real: Tensor, z: Tensor) -> Measures:
 
 
 def _parts(players: Players, images: Tensor) -> tuple[Tensor, ...]:
-    return images.split(players.micro_images or len(images))
+    return torch.split(images, players.micro_images or len(images))
 
 
 def _update_discriminator(players: Players, real: Tensor, fake: Tensor) -> Measures:

@@ -16,9 +16,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from training.cache import ShardCache
+from training.decoding import OPEN_SHARDS
 from training.loader import BROKEN, FINE
 from training.memory import share_arrays
 from training.order import SampleOrder, Share
+from training.pinning import PinnedSlots
 from training.processes import LoaderDied, Loaders
 from training.reading import ShardReader
 
@@ -101,21 +103,21 @@ class Batches(Iterator[Batch]):
         self._in_use: int | None = None
         self._filling: deque[tuple[int, int]] = deque()  # (update, slot), oldest first
         self._unfilled = [0] * slots  # loaders that have not answered yet
+        self._wrong: dict[int, tuple[int, str]] = {}  # slot -> the sample that is wrong in it, and how
         with contextlib.ExitStack() as stack:
-            self._pinned = stack.enter_context(_Pinned(self._ring["images"], pin and torch.cuda.is_available()))
+            self._pinned = stack.enter_context(PinnedSlots(self._ring["images"], pin))
             paths = reader.local_paths()
             self._cache: ShardCache | None = None
             if paths is None:
                 self._cache = stack.enter_context(
                     ShardCache.of_reader(reader, settings.cache_folder, int(settings.cache_gb * 1e9))
                 )
-                self._cache.check_room(order.window_samples)
+                self._cache.check_room(reader.shards, order.window_samples / order.samples)
                 paths = [str(self._cache.path(shard)) for shard in reader.shards]
-                self._loaders = stack.enter_context(
-                    Loaders(settings.processes(pin), paths, reader.shared, ring, _CACHED_OPEN)
-                )
-            else:
-                self._loaders = stack.enter_context(Loaders(settings.processes(pin), paths, reader.shared, ring))
+            most_open = OPEN_SHARDS if self._cache is None else _CACHED_OPEN
+            loaders = Loaders(settings.processes(pin), paths, reader.shared, ring, most_open)
+            self._loaders = stack.enter_context(loaders)
+            os.close(ring.descriptor)
             self._stack = stack.pop_all()
 
     def __next__(self) -> Batch:
@@ -132,6 +134,8 @@ class Batches(Iterator[Batch]):
         update, slot = self._filling[0]
         while self._unfilled[slot]:
             self._answer()
+        if slot in self._wrong:
+            raise self._reader.damaged(*self._wrong[slot])
         self._filling.popleft()
         self._in_use = slot
         return Batch(update, self._tensors[slot], self._ring["samples"][slot])
@@ -145,6 +149,7 @@ class Batches(Iterator[Batch]):
             self._answer()
         self._free.extend(slot for _, slot in self._filling)
         self._filling.clear()
+        self._wrong.clear()
         self._updates, self._next = iter(updates), None
 
     def close(self) -> None:
@@ -198,7 +203,7 @@ class Batches(Iterator[Batch]):
                 continue
             if outcome == BROKEN:
                 raise LoaderDied(f"a loader process can't go on: {what}")
-            raise self._reader.damaged(outcome, what)
+            self._wrong.setdefault(slot, (outcome, what))
 
 
 @contextlib.contextmanager
@@ -220,35 +225,3 @@ def open_batches(
         yield batches
     finally:
         batches.close()
-
-
-class _Pinned(contextlib.AbstractContextManager["_Pinned"]):
-    """Page-locked slots, and when each may be written again."""
-
-    def __init__(self, images: npt.NDArray[np.uint8], pin: bool) -> None:
-        self._address, self._size_bytes, self._pin = images.ctypes.data, images.nbytes, pin
-        self._copying: deque[tuple[int, torch.cuda.Event]] = deque()
-
-    def __enter__(self) -> "_Pinned":
-        if self._pin:
-            torch.cuda.check_error(int(torch.cuda.cudart().cudaHostRegister(self._address, self._size_bytes, 0)))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._pin:
-            torch.cuda.synchronize()
-            torch.cuda.cudart().cudaHostUnregister(self._address)
-
-    def release(self, slot: int) -> list[int]:
-        """The slots that may be filled, now that the trainer is done with one, save for copies under way."""
-        if not self._pin:
-            return [slot]
-        event = torch.cuda.Event()
-        event.record()
-        self._copying.append((slot, event))
-        ready = []
-        while len(self._copying) > 1:
-            before, copied = self._copying.popleft()
-            copied.synchronize()
-            ready.append(before)
-        return ready

@@ -17,6 +17,7 @@ from training.draws import Stream, permutation, philox
 Images = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
+LEAST_IMAGES = 4
 PATCH_PX = 7
 PATCHES = 64  # of each image, at each level
 DIRECTIONS = 128
@@ -52,9 +53,10 @@ class Yardstick:
     """
 
     def __init__(self, real: Images, seed: int) -> None:
-        if real.ndim != 4 or real.shape[1] != real.shape[2] or real.shape[1] < LEAST_SIDE_PX or len(real) < 4:
+        square = real.ndim == 4 and real.shape[1] == real.shape[2]
+        if not square or real.shape[1] < LEAST_SIDE_PX or len(real) < LEAST_IMAGES:
             raise ValueError(
-                f"real images have the shape {real.shape}; a yardstick takes 4 or more square ones of "
+                f"real images have the shape {real.shape}; a yardstick takes {LEAST_IMAGES} or more square ones of "
                 f"{LEAST_SIDE_PX} px or more as [N, H, W, C]"
             )
         self.shape, self.seed = real.shape, seed

@@ -44,7 +44,7 @@ class BatchNorm(nn.Module):
         if self.fixed is not None:
             return F.batch_norm(x, *self.fixed, self.weight, self.bias, training=False, eps=self.eps)
         if self.training and self.kind == "ghost" and self.ghost_images is not None:
-            return torch.cat([self._own(part) for part in x.split(self.ghost_images)])
+            return torch.cat([self._own(part) for part in torch.split(x, self.ghost_images)])
         if self.training and self.kind == "global" and workers() > 1:
             y: Tensor = _Synchronised.apply(x, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
             return y

@@ -29,6 +29,16 @@ class _Epoch(NamedTuple):
     window_starts: Positions  # [windows + 1]: the window's first position in the epoch
 
 
+class Window(NamedTuple):
+    """What is shuffled together.
+
+    shards: int64[K], their numbers; end: the position in the stream after the window's last sample
+    """
+
+    shards: Positions
+    end: int
+
+
 class Share(NamedTuple):
     """Which images of every global batch worker `rank` of `world` takes: blocks rank, rank + world, ... of it.
 
@@ -106,6 +116,14 @@ class SampleOrder:
                 rows = of_epoch[of_window == window]
                 chosen[rows] = self._window(epoch, window)[places[rows] - windows.window_starts[window]]
         return chosen
+
+    def window_at(self, position: int) -> Window:
+        """The window that holds a position of the stream."""
+        epoch, place = divmod(position, self.samples)
+        windows = self._epoch(epoch)
+        window = int(np.searchsorted(windows.window_starts, place, side="right")) - 1
+        shards = windows.shards[windows.window_shards[window] : windows.window_shards[window + 1]]
+        return Window(shards, epoch * self.samples + int(windows.window_starts[window + 1]))
 
     def _windows_of(self, epoch: int) -> _Epoch:
         shards = permutation(len(self.shard_samples), philox(self.seed, Stream.SHARDS, epoch))

@@ -7,11 +7,11 @@ import numpy as np
 
 from manifests.store import Folder
 from training import checkpoint
-from training.batches import ShardReader
 from training.draws import Stream, permutation, philox
-from training.likeness import Yardstick
+from training.likeness import LEAST_IMAGES, Yardstick
 from training.metrics import MetricsLog, Row
 from training.networks import Generator
+from training.reading import ShardReader
 from training.samples import fixed_z, generate, labelled, png, sample_grid
 from training.settings import TrainingSettings
 
@@ -54,8 +54,13 @@ class Outputs:
                 checkpoint.delete(later, name)
 
     def measure(self, generator: Generator) -> dict[str, float]:
-        """How far the samples are from the training images, and how much alike each other, with batch statistics."""
+        """How far the samples are from the training images, and how much alike each other, with batch statistics.
+
+        Nothing where there are too few images to tell.
+        """
         images = min(self.settings.measure_images, len(self.reader))
+        if images < LEAST_IMAGES:
+            return {}
         if self._yardstick is None:
             chosen = permutation(len(self.reader), philox(self.seed, Stream.MEASURED))[:images]
             self._yardstick = Yardstick(self.reader.images(np.sort(chosen)), self.seed)

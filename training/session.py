@@ -120,6 +120,9 @@ class Session:
                 self.update += 1
                 self._end_epochs()
                 last = self.update == total
+                if self.outputs:
+                    with _evaluating(self.players.generator):
+                        self.outputs.draw_grids(self.players.generator, self.update, self.order.samples, last)
                 measuring = last or self._passes(self.settings.measure_every_images or self.settings.grid_every_images)
                 keeping = last or self._passes(self.settings.checkpoint_every_images)
                 if not (measuring or keeping or self.update % self.settings.log_every_updates == 0):
@@ -139,9 +142,6 @@ class Session:
                         f"ended after {self.update * self.preset.batch_images:,} images, as asked; "
                         "start the same training again to go on"
                     )
-                if self.outputs:
-                    with _evaluating(self.players.generator):
-                        self.outputs.draw_grids(self.players.generator, self.update, self.order.samples, last)
 
     @contextlib.contextmanager
     def _timed(self) -> Iterator[None]:

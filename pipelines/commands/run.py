@@ -28,7 +28,11 @@ def _stage(name: str | None) -> str | None:
 
 def run(
     recipe: Annotated[
-        str, typer.Argument(help="A recipe's YAML file, or the name of a ready one: demo, lsun_bedroom, folder, faces")
+        str,
+        typer.Argument(
+            help="A recipe's YAML file, or the name of a ready one: "
+            "demo, lsun_bedroom, folder, faces, imagenet_32, mnist"
+        ),
     ],
     run: Annotated[str, typer.Option("--run", help="The run folder: a path, or a URI such as s3://bucket/runs/1")],
     changes: Annotated[

@@ -14,6 +14,7 @@ from manifests.denied import DenyList, denied_id, denied_key
 from manifests.schema import Reason, record_id
 from pipelines.sources.drawn import DrawnSource
 from pipelines.sources.folder import FolderSource
+from pipelines.sources.idx import IdxSource
 from pipelines.sources.lsun import LsunSource
 from pipelines.sources.parquet import ParquetSource
 from pipelines.sources.record import PartRange, Record, SourceError
@@ -36,7 +37,15 @@ __all__ = [
 ]
 
 Source = Annotated[
-    LsunSource | FolderSource | TarSource | TarsSource | WarcSource | ParquetSource | UrlsSource | DrawnSource,
+    LsunSource
+    | FolderSource
+    | TarSource
+    | TarsSource
+    | WarcSource
+    | ParquetSource
+    | IdxSource
+    | UrlsSource
+    | DrawnSource,
     Field(discriminator="kind"),
 ]
 
