@@ -69,13 +69,13 @@ def generate(
 
     Source: Radford et al. 2016, the authors' code, which uses batch statistics.
     """
-    device = next(generator.parameters()).device
+    weight = next(generator.parameters())
     fill = fixed_z(generator.preset, 0, -len(z) % CHUNK_IMAGES, Stream.FILL)
-    whole = torch.from_numpy(np.concatenate([z, fill])).to(device)
+    whole = torch.from_numpy(np.concatenate([z, fill])).to(weight)
     with contextlib.ExitStack() as stack:
         if statistics == "standing":
             reference = fixed_z(generator.preset, seed, REFERENCE_IMAGES, Stream.FILL)
-            stack.enter_context(reference_statistics(generator, torch.from_numpy(reference).to(device)))
+            stack.enter_context(reference_statistics(generator, torch.from_numpy(reference).to(weight)))
         images = np.concatenate([to_pixels(generator(chunk)) for chunk in torch.split(whole, CHUNK_IMAGES)])
     return images[: len(z)]
 
