@@ -37,6 +37,8 @@ from pipelines.stages import STAGE_FILE, STARTED_FILE
 from pipelines.stages.context import PARTS_FILE, frozen_parts
 from pipelines.stages.encode import ENCODER_FILE
 from pipelines.stages.manifest import MANIFEST_FILE, write_manifest
+from training import checkpoint
+from training.outputs import BEST, CHECKPOINTS
 
 Mask = npt.NDArray[np.bool_]
 _REVIEW = "review"
@@ -90,7 +92,13 @@ def plan(run: Folder, recipe: Recipe, asked: Asked) -> Plan:
         affected = Affected([_unknown(asked, shown)], 0, 0, 0, frozenset())
     shards = touched_shards(run, affected.kept)
     trained = any(name.startswith("train") for name in shards)
-    checkpoints = run.child("training").child("checkpoints").names() if trained else []
+    training = run.child("training")
+    checkpoints = [
+        f"{folder}/{name}"
+        for folder in (CHECKPOINTS, BEST)
+        for name in checkpoint.names(training.child(folder))
+        if trained
+    ]
     encoder = bool(affected.images) and run.child("codes").exists(ENCODER_FILE)
     return Plan(affected, shards, checkpoints, encoder)
 

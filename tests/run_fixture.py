@@ -58,7 +58,7 @@ def build_run(run: Folder, until: str = "evaluate") -> None:
         elif stage == "train":
             counts = _write_training(folder)
         elif stage == "evaluate":
-            walk = {"checkpoint": "checkpoint-000064000.pt", "images_seen": 64000, "points": 9, "steps": 8, "seed": 7}
+            walk = {"checkpoint": "checkpoint-000064000", "images_seen": 64000, "points": 9, "steps": 8, "seed": 7}
             folder.write_json("walk.json", {**walk, "statistics": "batch", "mean_step": 0.0431, "largest_step": 0.112})
             folder.write_bytes("walk.png", _png(_sheet(8, 8, lambda row, step: _room(row * 31 + 5, step / 9))))
         seconds = 3.7 * (STAGES.index(stage) + 1) ** 2

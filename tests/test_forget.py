@@ -108,7 +108,8 @@ def finish(recipe: Recipe, run: Path, **options: Any) -> Folder:
 @pytest.fixture(scope="module")
 def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Folder:
     found = finish(recipe_of(photos), tmp_path_factory.mktemp("run") / "run")
-    found.child("training").child("checkpoints").write_bytes("checkpoint-000000320.pt", b"weights")
+    for folder in ("checkpoints", "best"):
+        found.child("training").child(folder).child("checkpoint-000000320").write_bytes("state.json", b"{}")
     # As a process that was killed while it wrote a part leaves it.
     for part in (name for name in found.child("samples").names() if name.startswith("part-")):
         shutil.copy(found.child("samples").path(part), found.child("samples").path(f".{part}.{'0' * 32}"))
@@ -334,7 +335,7 @@ def test_a_dry_run_says_it_all_and_changes_no_byte(run: Folder, tmp_path: Path) 
     for case in CASES:
         told = forget(run, case, tmp_path, "--dry-run")
         assert "Would be taken down" in told
-        assert re.search(r"checkpoints trained on it *. *[01]\b", told)
+        assert re.search(r"checkpoints trained on it *. *[02]\b", told)
         copies = len(COPIES) if case == "person" else 0
         assert re.search(rf"copies of them *. *{copies}\b", told)
         assert re.search(rf"images asked for *. *{len(keys_of(case)) - copies}\b", told)
@@ -566,5 +567,5 @@ def test_neither_a_rerun_nor_another_run_brings_it_back(run: Folder, photos: Pat
 
 def test_a_plan_names_the_networks_that_learned_from_it(run: Folder, photos: Path) -> None:
     found: Plan = plan(run, recipe_of(photos), asked_of("person"))
-    assert found.checkpoints == ["checkpoint-000000320.pt"]
+    assert found.checkpoints == ["checkpoints/checkpoint-000000320", "best/checkpoint-000000320"]
     assert any(name.startswith("train") for name in found.shards)

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -40,8 +41,9 @@ def test_threads_read_at_once() -> None:
 def test_the_file_goes_with_its_last_reader() -> None:
     def open_files() -> int:
         gc.collect()
-        return len(os.listdir("/proc/self/fd"))
+        return sum(os.path.realpath(f"/proc/self/fd/{name}").startswith(folder) for name in os.listdir("/proc/self/fd"))
 
+    folder = tempfile.gettempdir()
     before = open_files()
     stored = StoredLumas([drawn(3)])
     some = stored[np.array([2])]

@@ -19,6 +19,7 @@ from test_run import digests, recipe_of
 from manifests.schema import Reason
 from manifests.store import Folder
 from pipelines.stages import STAGE_FILE, STAGES, STARTED_FILE
+from training import checkpoint
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -104,7 +105,7 @@ def test_killed_in_every_stage_the_run_ends_the_same(recipe: Path, undisturbed: 
         "deduplicate": lambda: len(parts(groups)) >= 2,
         "deduplicate manifest": lambda: groups.exists("quality.json"),
         "shard": lambda: any(name.endswith(".tar") for name in shards.names()),
-        "train": lambda: len(training.child("checkpoints").names()) >= 2,
+        "train": lambda: len(checkpoint.names(training.child("checkpoints"))) >= 2,
         "evaluate": lambda: started("evaluate"),
         "report": lambda: started("report"),
     }

@@ -35,6 +35,7 @@ from pipelines.sources import SourceError
 from pipelines.stages import STAGE_FILE, ingest
 from pipelines.stages import STAGES as ALL_STAGES
 from pipelines.stages.context import Context
+from training import checkpoint
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
@@ -186,8 +187,9 @@ def test_ray_data_reads_the_shards(run: Folder, images_by_key: dict[str, npt.NDA
 
 def test_training_and_the_page_came_out(run: Folder) -> None:
     training = run.child("training")
-    assert training.child("checkpoints").names()[-1] == "checkpoint-000000320.pt"
-    assert "grid-000000320.png" in training.child("grids").names()
+    assert checkpoint.names(training.child("checkpoints"))[-1] == "checkpoint-000000320"
+    for statistics in ("batch", "standing"):
+        assert f"grid-000000320-{statistics}.png" in training.child("grids").names()
     assert not training.exists(".ray")
     rows = [json.loads(line) for line in training.read_bytes("metrics.jsonl").splitlines()]
     assert rows[-1]["images_seen"] == 320
@@ -203,13 +205,13 @@ def test_status_and_sample_commands(run: Folder, tmp_path: Path) -> None:
     assert shown.exit_code == 0
     assert shown.stdout.count("done") >= len(STAGES)
     assert "NO" not in shown.stdout.split()
-    checkpoint = run.child("training").child("checkpoints")
+    checkpoints = run.child("training").child("checkpoints")
     grid = tmp_path / "grid.png"
     again = tmp_path / "again.png"
     for out in (grid, again):
         arguments = [
             "sample",
-            checkpoint.path(checkpoint.names()[-1]),
+            checkpoints.path(checkpoint.names(checkpoints)[-1]),
             "--out",
             str(out),
             "--images",

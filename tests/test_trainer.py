@@ -19,6 +19,7 @@ from pipelines.parts import StageError
 from pipelines.progress import Reporter
 from pipelines.recipe import Resources, TrainSettings
 from pipelines.trainer import Training, run_training
+from training import checkpoint
 from training.checkpoint import Checkpoint, load_latest
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
@@ -131,11 +132,11 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(ray_session: None, shard
 
     def kill() -> None:
         deadline = time.monotonic() + 120
-        while not disturbed.child("checkpoints").names() and time.monotonic() < deadline:
+        while not checkpoint.names(disturbed.child("checkpoints")) and time.monotonic() < deadline:
             time.sleep(0.01)
         for worker in workers_of(psutil.Process())[:1]:
             os.kill(worker.pid, signal.SIGKILL)
-            killed.append(len(disturbed.child("checkpoints").names()))
+            killed.append(len(checkpoint.names(disturbed.child("checkpoints"))))
 
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()

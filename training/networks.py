@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.convolutions import Doubling, Halving
 from training.draws import Stream, philox
 from training.norms import BatchNorm
 from training.plan import Layer, Plan, discriminator_plan, generator_plan
@@ -110,8 +111,10 @@ def _weights(layer: Layer) -> nn.Module:
     if layer.kind == "dense":
         return nn.Linear(layer.in_units, layer.out_units, bias=False)
     if layer.kind == "conv":
-        return nn.Conv2d(layer.inside, layer.outside, layer.kernel, layer.stride, layer.padding, bias=False)
-    return nn.ConvTranspose2d(
+        kind = Halving if layer.stride == 2 else nn.Conv2d
+        return kind(layer.inside, layer.outside, layer.kernel, layer.stride, layer.padding, bias=False)
+    transposed = Doubling if layer.stride == 2 else nn.ConvTranspose2d
+    return transposed(
         layer.inside, layer.outside, layer.kernel, layer.stride, layer.padding, layer.output_padding, bias=False
     )
 

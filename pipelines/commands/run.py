@@ -1,5 +1,6 @@
 """dcgan run: do all stages of a recipe, or go on where they stopped."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -91,7 +92,9 @@ def run(
 
 
 def _newest_grid(folder: Folder) -> str | None:
-    grids = [name for name in folder.child("training").child("grids").names() if name.startswith("grid-")]
+    grids = [
+        name for name in folder.child("training").child("grids").names() if re.fullmatch(r"grid-\d+-batch\.png", name)
+    ]
     return f"training/grids/{grids[-1]}" if grids else None
 
 
