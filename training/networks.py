@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.convolutions import Doubling, Halving
+from training.convolutions import Doubling, FromPixel, Halving, ToPixel
 from training.draws import Stream, philox
 from training.norms import BatchNorm
 from training.plan import Layer, Plan, discriminator_plan, generator_plan
@@ -38,7 +38,7 @@ class _Planned(nn.Module):
             if layer.out_px > 1:
                 x = x.view(-1, *layer.out_shape)
         else:
-            x = weights(x[:, :, None, None] if x.dim() == 2 else x)
+            x = weights(x)
         if norm is not None:
             x = norm(x)
         x = self._activate(layer, x)
@@ -111,9 +111,9 @@ def _weights(layer: Layer) -> nn.Module:
     if layer.kind == "dense":
         return nn.Linear(layer.in_units, layer.out_units, bias=False)
     if layer.kind == "conv":
-        kind = Halving if layer.stride == 2 else nn.Conv2d
+        kind = ToPixel if layer.out_px == 1 else Halving if layer.stride == 2 else nn.Conv2d
         return kind(layer.inside, layer.outside, layer.kernel, layer.stride, layer.padding, bias=False)
-    transposed = Doubling if layer.stride == 2 else nn.ConvTranspose2d
+    transposed = FromPixel if layer.in_px == 1 else Doubling if layer.stride == 2 else nn.ConvTranspose2d
     return transposed(
         layer.inside, layer.outside, layer.kernel, layer.stride, layer.padding, layer.output_padding, bias=False
     )
