@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from shard_fixture import Elsewhere, draw_images, write_shards
 
@@ -33,10 +34,9 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Folder:
 
 def _used_bytes(place: Path) -> int:
     found = 0
-    for path in place.iterdir():
-        if path.suffix == ".tar":
-            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
-                found += path.stat().st_size
+    for path in place.rglob("*.tar"):
+        with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+            found += path.stat().st_size
     return found
 
 
@@ -49,7 +49,7 @@ def test_every_shard_is_fetched_once_where_all_fit(shards: Folder, tmp_path: Pat
         for _, images, samples in batches:
             np.testing.assert_array_equal(images.permute(0, 2, 3, 1).numpy(), IMAGES[samples])
     assert Counter(elsewhere.opened) == Counter(reader.shards)
-    assert not place.exists()
+    assert list(place.iterdir()) == []
 
 
 def test_a_small_cache_stays_small_and_fetches_again(shards: Folder, tmp_path: Path) -> None:
@@ -222,3 +222,47 @@ def test_closing_does_not_wait_for_what_another_worker_fetches(shards: Folder, t
             assert time.monotonic() - began < 5
             one.__enter__()
         assert other.place.exists()
+
+
+def test_a_folder_of_the_users_own_keeps_what_is_in_it(shards: Folder, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "thesis.txt").write_text("years of work")
+    (tmp_path / "train-000000.tar").write_bytes(b"another data set's")
+    reader = ShardReader(Elsewhere(shards.address), 32)
+    order = SampleOrder(reader.shard_samples, 2, 10)
+    limit = 6 * max(shards.size_bytes(shard) for shard in reader.shards)
+    how = LoaderSettings(cache_folder=str(tmp_path), cache_gb=limit / 1e9, ahead_batches=1)
+    with open_batches(reader, order, range(30), Share(4), how) as batches:
+        for _, images, samples in batches:
+            np.testing.assert_array_equal(images.permute(0, 2, 3, 1).numpy(), IMAGES[samples])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sub", "thesis.txt", "train-000000.tar"]
+    assert (tmp_path / "train-000000.tar").read_bytes() == b"another data set's"
+
+
+class _Failing(Elsewhere):
+    """A store that fails at the first so many openings of a shard."""
+
+    def __init__(self, address: str, failures: int) -> None:
+        super().__init__(address)
+        self.failures = failures
+
+    def open_input(self, name: str) -> pa.NativeFile:
+        if self.failures > 0:
+            self.failures -= 1
+            raise OSError("the store timed out")
+        return super().open_input(name)
+
+
+def test_a_store_that_fails_is_told_in_its_own_words(shards: Folder, tmp_path: Path) -> None:
+    reader = ShardReader(_Failing(shards.address, 10**6), 32)
+    order = SampleOrder(reader.shard_samples, 2, 10)
+    how = LoaderSettings(cache_folder=str(tmp_path))
+    with pytest.raises(OSError, match="the store timed out"), open_batches(reader, order, range(9), Share(4), how) as b:
+        list(b)
+    with ShardCache(_Failing(shards.address, 1), {"train-000000.tar": 1}, tmp_path / "again", 10**9) as cache:
+        cache.want(["train-000000.tar"], [])
+        with pytest.raises(OSError, match="the store timed out"):
+            cache.wait(["train-000000.tar"])
+        cache.want(["train-000000.tar"], [])  # asked for once more, it is fetched once more
+        cache.wait(["train-000000.tar"])
+        assert cache.has(["train-000000.tar"])

@@ -122,6 +122,13 @@ def test_damage_of_any_file_is_seen(tmp_path: Path, file: str, damage: str) -> N
         checkpoint.load_latest(folder)
 
 
+def test_the_one_just_written_stays_though_later_ones_are_there(tmp_path: Path) -> None:
+    folder, players = Folder(tmp_path), _players(0)
+    for update in (1, 3, 2):
+        checkpoint.save(folder, _state(players, update), 1)
+        assert checkpoint.names(folder) == [checkpoint.name_of(8 * update)]
+
+
 def test_a_pickle_is_not_run(tmp_path: Path) -> None:
     class _Touch:
         def __reduce__(self) -> tuple[Any, ...]:
@@ -164,3 +171,18 @@ def test_writing_behind_keeps_order_and_tells_of_errors(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="file"), checkpoint.CheckpointWriter() as writer:  # noqa: PT012
         writer.save(Folder(tmp_path / "file"), _state(players, 1), 2)
         writer.save(Folder(tmp_path / "checkpoints"), _state(players, 4), 2)
+
+
+def test_what_changes_while_a_checkpoint_is_written_is_not_in_it(tmp_path: Path) -> None:
+    state = _state(_players(0), 1)
+
+    class Slow(Folder):
+        def child(self, name: str) -> Folder:
+            return Slow(f"{self.address}/{name}")
+
+        def write_bytes(self, name: str, data: bytes) -> None:
+            state.state["rows"].append(2)
+            super().write_bytes(name, data)
+
+    checkpoint.save(Slow(tmp_path), state, 1)
+    assert checkpoint.load(Folder(tmp_path), state.name).state["rows"] == [1]

@@ -72,7 +72,7 @@ def test_what_is_not_finite_alarms_at_once(name: str, value: float) -> None:
     (alarm,) = guard.look(row(12.8, **{name: value}))
     assert alarm.kind == "nan"
     assert f"{name}={value} at 12,800 images seen" in alarm.message
-    assert "--set train.overrides.learning_rate=0.0001" in alarm.message
+    assert "such as learning_rate=0.0001" in alarm.message
     json.dumps(guard.state(), allow_nan=False)
 
 
@@ -163,12 +163,12 @@ def test_going_back_lowers_the_rate_and_ends() -> None:
     for back in (1, 2):
         (alarm,) = guard.look(row(1, loss_d=math.nan))
         assert "going back to the best checkpoint with 0.5 times the learning rate" in alarm.message
-        assert guard.decision == "back"
+        assert guard.decision() == "back"
         guard.went_back()
         assert guard.rate == 0.5**back
     (alarm,) = guard.look(row(1, loss_d=math.nan))
     assert "stopping; train into an empty folder with a lower learning_rate" in alarm.message
-    assert guard.decision == "stop"
+    assert guard.decision() == "stop"
     assert Guard(guard.settings, guard.state()).rate == 0.25
 
 
@@ -183,3 +183,13 @@ def test_settings_are_frozen_and_out_of_range_values_refused() -> None:
     for wrong in ({"action": "panic"}, {"lower_rate": 1.0}, {"points": 0}, {"unknown": 1}):
         with pytest.raises(ValueError, match="validation error"):
             GuardSettings(**wrong)
+
+
+def test_where_there_is_nothing_to_go_back_to_the_advice_is_to_stop() -> None:
+    guard = Guard(GuardSettings(action="back"))
+    (alarm,) = guard.look(row(1, loss_g=math.nan), can_go_back=False)
+    assert guard.decision(can_go_back=False) == "stop"
+    assert "stopping; train into an empty folder" in alarm.message
+    assert guard.alarmed
+    guard.look(row(2))
+    assert not guard.alarmed

@@ -213,15 +213,17 @@ def test_a_checkpoint_of_another_run_is_refused(shards: Folder, tmp_path: Path) 
         train(shards, out, _settings(4, overrides={"width": 6}), 1)
     with pytest.raises(ValueError, match="was trained with precision=float32, now precision=float64"):
         train(shards, out, _settings(4, precision="float64"), 1)
+    with pytest.raises(ValueError, match="was trained with another window_samples, or on shards of other sizes"):
+        train(shards, out, _settings(4, window_samples=10), 1)
 
 
 def test_a_run_that_is_asked_to_end_leaves_a_checkpoint_to_go_on_from(shards: Folder, tmp_path: Path) -> None:
     whole, asked = Folder(tmp_path / "whole"), Folder(tmp_path / "asked")
     train(shards, whole, _settings(20), 1)
     rows: list[dict[str, Any]] = []
-    with pytest.raises(Interrupted, match="ended after 64 images"):
+    with pytest.raises(Interrupted, match="ended after 32 images"):
         train(shards, asked, _settings(20), 1, report=rows.append, stop=lambda: len(rows) >= 1)
-    assert _state(asked).update == 8
+    assert _state(asked).update == 4
     train(shards, asked, _settings(20), 1)
     _assert_same_run(whole, asked)
 
@@ -240,7 +242,7 @@ def test_a_guard_that_warns_lets_the_run_be(shards: Folder, tmp_path: Path) -> N
     (event,) = warned.read_json("guard.json")
     assert (event["images_seen"], event["kind"], event["action"]) == (6 * BATCH, "saturated", "warned")
     _assert_same(_state(plain).generator, _state(warned).generator)
-    assert not plain.exists("guard.json")
+    assert plain.read_json("guard.json") == []
 
 
 def test_a_guard_that_stops_leaves_a_checkpoint(shards: Folder, tmp_path: Path) -> None:
@@ -248,6 +250,9 @@ def test_a_guard_that_stops_leaves_a_checkpoint(shards: Folder, tmp_path: Path) 
     with pytest.raises(Stopped, match="D was sure of every image"):
         train(shards, out, _alarmed("stop"), 1)
     assert _state(out).update == 6
+    with pytest.raises(Stopped, match=r"stopped at 48 images seen: .*; guard.action=warn goes on all the same"):
+        train(shards, out, _alarmed("stop"), 1)
+    assert train(shards, out, _alarmed("warn"), 1)["updates"] == 20
 
 
 def test_a_guard_that_goes_back_takes_smaller_steps_from_the_best(shards: Folder, tmp_path: Path) -> None:
@@ -259,6 +264,9 @@ def test_a_guard_that_goes_back_takes_smaller_steps_from_the_best(shards: Folder
     assert [event["action"] for event in events] == ["went back", "went back", "stopped"]
     rows = read_rows(out)
     assert rows[-1]["learning_rate"] == pytest.approx(2e-4 / 4)
+    best = checkpoint.load_latest(out.child("best"))
+    assert best is not None
+    assert best.update < 6  # not one at which the guard saw that something was wrong
     updates = [row["update"] for row in rows]
     assert updates == sorted(set(updates))  # those that were taken back are gone
     assert checkpoint.names(out.child("checkpoints"))[-1] == checkpoint.name_of(rows[-1]["images_seen"])
@@ -311,6 +319,13 @@ def test_uneven_and_tiny_shards_are_dealt_whole(tmp_path: Path, sizes: list[int]
         assert (row["dealt"], row["looked_at"]) == (sum(sizes), sum(sizes))
 
 
+def test_one_image_a_worker_is_too_few_for_its_own_statistics() -> None:
+    settings = _settings(2, overrides={"batch_norm": "per_rank"})
+    assert settings.share(1, 4).images == 2
+    with pytest.raises(ValueError, match="batch_images=8 leaves 8 workers one image each, and batch_norm=per_rank"):
+        settings.share(0, 8)
+
+
 def test_settings_are_checked_before_any_work(shards: Folder, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="give one of them"):
         TrainingSettings()
@@ -349,6 +364,12 @@ def _worker(rank: int, shards: str, place: str) -> None:
         refused = str(error)
     with pytest.raises(Diverged):
         train(Folder(shards), Folder(f"{place}/wild"), _settings(8, overrides={"learning_rate": 1e30}), 1, rank, 2)
+    with pytest.raises(Stopped, match="D was sure of every image" if rank == 0 else "the guard stopped it: see guard"):
+        train(Folder(shards), Folder(f"{place}/stopped"), _alarmed("stop"), 1, rank, 2)
+    assert _state(Folder(f"{place}/stopped")).update == 6  # written before any worker ended
+    with pytest.raises(Stopped):
+        train(Folder(shards), Folder(f"{place}/back"), _alarmed("back", most_backs=1), 1, rank, 2)
+    assert [e["action"] for e in Folder(f"{place}/back").read_json("guard.json")] == ["went back", "stopped"]
     Path(f"{place}/rank-{rank}.json").write_text(json.dumps({"rows": rows, "summary": summary, "refused": refused}))
     torch.distributed.destroy_process_group()
 

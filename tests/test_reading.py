@@ -1,5 +1,6 @@
 """Single images by number: the right pixels, from any filesystem; damage is named."""
 
+import gc
 import io
 import os
 import tarfile
@@ -129,3 +130,14 @@ def test_more_shards_than_may_be_open(tmp_path: Path) -> None:
         assert data == reader.read(sample)
     shards.close()
     assert len(os.listdir("/proc/self/fd")) <= before + 20  # those of the reader
+
+
+def test_readers_that_are_gone_leave_no_file_open(shards: Folder) -> None:
+    def open_files() -> int:
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
+    before = open_files()
+    for _ in range(5):
+        ShardReader(shards, 32).images(np.arange(len(IMAGES)))
+    assert open_files() <= before

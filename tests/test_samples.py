@@ -147,3 +147,18 @@ def test_both_networks_of_a_checkpoint_come_back(networks: tuple[Generator, Disc
     with torch.no_grad():
         torch.testing.assert_close(load_generator(state)(z), generator(z), rtol=0, atol=0)
         torch.testing.assert_close(load_discriminator(state)(images), discriminator(images), rtol=0, atol=0)
+
+
+def test_networks_of_a_checkpoint_look_at_the_batch_at_hand_whatever_they_were_trained_with() -> None:
+    preset = PRESET.model_copy(update={"batch_norm": "ghost", "ghost_images": 4, "batch_images": 8})
+    generator, discriminator = build(preset, 1, torch.device("cpu"))
+    generator.eval()
+    given = SimpleNamespace(
+        preset=preset.model_dump(), generator=generator.state_dict(), discriminator=discriminator.state_dict()
+    )
+    loaded = load_generator(cast(Checkpoint, given))
+    z = torch.from_numpy(fixed_z(preset, 3, 8))
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(z), generator(z))
+        assert (generator.train()(z) - loaded(z)).abs().max() > 1e-4
+    assert not load_discriminator(cast(Checkpoint, given)).training

@@ -42,7 +42,10 @@ class LoaderSettings(BaseModel):
     ahead_batches: int = Field(default=4, ge=1, description="batches that are decoded ahead of the one in use")
     verify: bool = Field(default=True, description="check each image that is read against its sha256 in the index")
     cache_gb: float = Field(
-        default=20.0, gt=0, description="disk that shards in an object store may take on each node, in GB"
+        default=20.0,
+        gt=0,
+        description="disk that shards of an object store may take on each node, in GB; what the batches at hand "
+        "need is kept beyond it",
     )
     cache_folder: str | None = Field(
         default=None, description="where they are kept meanwhile; none: a temporary folder of the data set"
@@ -104,21 +107,23 @@ class Batches(Iterator[Batch]):
         self._filling: deque[tuple[int, int]] = deque()  # (update, slot), oldest first
         self._unfilled = [0] * slots  # loaders that have not answered yet
         self._wrong: dict[int, tuple[int, str]] = {}  # slot -> the sample that is wrong in it, and how
-        with contextlib.ExitStack() as stack:
-            self._pinned = stack.enter_context(PinnedSlots(self._ring["images"], pin))
-            paths = reader.local_paths()
-            self._cache: ShardCache | None = None
-            if paths is None:
-                self._cache = stack.enter_context(
-                    ShardCache.of_reader(reader, settings.cache_folder, int(settings.cache_gb * 1e9))
-                )
-                self._cache.check_room(reader.shards, order.window_samples / order.samples)
-                paths = [str(self._cache.path(shard)) for shard in reader.shards]
-            most_open = OPEN_SHARDS if self._cache is None else _CACHED_OPEN
-            loaders = Loaders(settings.processes(pin), paths, reader.shared, ring, most_open)
-            self._loaders = stack.enter_context(loaders)
-            os.close(ring.descriptor)
-            self._stack = stack.pop_all()
+        try:
+            with contextlib.ExitStack() as stack:
+                self._pinned = stack.enter_context(PinnedSlots(self._ring["images"], pin))
+                paths = reader.local_paths()
+                self._cache: ShardCache | None = None
+                if paths is None:
+                    self._cache = stack.enter_context(
+                        ShardCache.of_reader(reader, settings.cache_folder, int(settings.cache_gb * 1e9))
+                    )
+                    self._cache.check_room(reader.shards, order.window_samples / order.samples)
+                    paths = [str(self._cache.path(shard)) for shard in reader.shards]
+                most_open = OPEN_SHARDS if self._cache is None else _CACHED_OPEN
+                loaders = Loaders(settings.processes(pin), paths, reader.shared, ring, most_open)
+                self._loaders = stack.enter_context(loaders)
+                self._stack = stack.pop_all()
+        finally:
+            os.close(ring.descriptor)  # the loaders have their own
 
     def __next__(self) -> Batch:
         """The next batch.

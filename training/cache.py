@@ -46,12 +46,12 @@ class ShardCache(contextlib.AbstractContextManager["ShardCache"]):
 
     @classmethod
     def of_reader(cls, reader: ShardReader, place: str | None, limit_bytes: int) -> "ShardCache":
-        """The cache of a reader's shards; in a temporary folder of the data set's where `place` is none."""
+        """The cache of a reader's shards, in a folder of its own inside `place`, or where temporary files go."""
         sizes = _sizes(reader.folder)
         missing = sorted(set(reader.shards) - set(sizes))
         if missing:
             raise DamagedShard(f"{reader.folder}/{missing[0]} is no longer in the folder; write the shards again")
-        return cls(reader.folder, sizes, Path(place) if place else _place_of(reader), limit_bytes)
+        return cls(reader.folder, sizes, _place_of(reader, place or tempfile.gettempdir()), limit_bytes)
 
     def __enter__(self) -> "ShardCache":
         while True:
@@ -108,11 +108,14 @@ class ShardCache(contextlib.AbstractContextManager["ShardCache"]):
         for shard in [shard for shard in self._held if shard not in wanted]:
             self._let_go(shard)
         for shard in wanted:
-            if shard not in self._held:
+            if shard not in self._held or _failed(self._held[shard]):
                 self._held[shard] = self._pool.submit(self._hold, shard)
 
     def has(self, shards: Sequence[str]) -> bool:
-        """Whether shards that were wanted are all here."""
+        """Whether shards that were wanted are all here. Raises as `wait`."""
+        for shard in shards:
+            if self._held[shard].done():
+                self._held[shard].result()
         return all(self._held[shard].done() for shard in shards)
 
     def wait(self, shards: Sequence[str]) -> None:
@@ -192,6 +195,10 @@ class ShardCache(contextlib.AbstractContextManager["ShardCache"]):
                 total -= stat.st_size
 
 
+def _failed(fetched: Future[int]) -> bool:
+    return fetched.done() and not fetched.cancelled() and fetched.exception() is not None
+
+
 def _lock(path: Path) -> int | None:
     """A descriptor with a shared lock on a file; None where there is no such file (any more)."""
     try:
@@ -227,9 +234,9 @@ def _sizes(folder: Folder) -> dict[str, int]:
     return {info.base_name: int(info.size) for info in infos if info.type == pa_fs.FileType.File}
 
 
-def _place_of(reader: ShardReader) -> Path:
-    """A temporary folder for what the index says, so that shards that were written anew are other ones."""
+def _place_of(reader: ShardReader, above: str) -> Path:
+    """A folder named after what the index says, so that shards that were written anew are other ones."""
     digest = hashlib.sha256(f"{reader.folder}\0{getpass.getuser()}\0".encode())
     for array in (reader.index.offsets, reader.index.sizes, reader.index.digests):
         digest.update(np.ascontiguousarray(array).data)
-    return Path(tempfile.gettempdir()) / f"dcgan-shards-{digest.hexdigest()[:16]}"
+    return Path(above) / f"dcgan-shards-{digest.hexdigest()[:16]}"

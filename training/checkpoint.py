@@ -50,6 +50,7 @@ class Checkpoint:
 
     generator, discriminator: the networks' weights, on the CPU; generator_adam, discriminator_adam: `PARAMETER/step`,
     `PARAMETER/exp_avg`, `PARAMETER/exp_avg_sq`; marks: uint8[samples], of the epoch at hand (`training.proof`);
+    order: the identity of the order of samples;
     state: plain values that other parts of a training keep.
     """
 
@@ -65,6 +66,7 @@ class Checkpoint:
     generator_adam: Moments = field(default_factory=dict)
     discriminator_adam: Moments = field(default_factory=dict)
     marks: npt.NDArray[np.uint8] | None = None
+    order: str | None = None
     state: dict[str, Any] = field(default_factory=dict)
     format: int = _FORMAT
 
@@ -74,7 +76,7 @@ class Checkpoint:
         return name_of(self.images_seen)
 
 
-_PLAIN = ("update", "images_seen", "seconds", "seed", "samples", "preset", "precision", "state", "format")
+_PLAIN = ("update", "images_seen", "seconds", "seed", "samples", "preset", "precision", "order", "state", "format")
 
 
 def name_of(images_seen: int) -> str:
@@ -82,8 +84,10 @@ def name_of(images_seen: int) -> str:
     return f"{_PREFIX}{images_seen:09d}"
 
 
-def check_same_run(checkpoint: Checkpoint, preset: Preset, precision: str, seed: int, samples: int) -> None:
-    """Raise ValueError if going on from the checkpoint would not be the same run."""
+def check_same_run(
+    checkpoint: Checkpoint, preset: Preset, precision: str, seed: int, samples: int, order: str | None = None
+) -> None:
+    """Raise ValueError if going on from the checkpoint would not be the same run. `order`: its identity, if known."""
     wanted = preset.model_dump() | {"precision": precision, "seed": seed, "samples": samples}
     had = checkpoint.preset | {
         "precision": checkpoint.precision,
@@ -96,6 +100,11 @@ def check_same_run(checkpoint: Checkpoint, preset: Preset, precision: str, seed:
                 f"{checkpoint.name} was trained with {key}={had.get(key)}, now {key}={value}; "
                 "set it back, or train into an empty folder"
             )
+    if None not in (order, checkpoint.order) and order != checkpoint.order:
+        raise ValueError(
+            f"{checkpoint.name} was trained with another window_samples, or on shards of other sizes; "
+            "set them back, or train into an empty folder"
+        )
 
 
 def names(folder: Folder) -> list[str]:
@@ -115,14 +124,14 @@ def save(folder: Folder, checkpoint: Checkpoint, keep: int) -> None:
     """Write a checkpoint and delete all but the last `keep`."""
     own = folder.child(checkpoint.name)
     own.delete(STATE)  # where one of the same name is written again, the old one ends before its files change
+    plain = json.loads(json.dumps({key: getattr(checkpoint, key) for key in _PLAIN}))  # as it is now
     files = {name: safetensors.torch.save(getattr(checkpoint, key)) for key, name in _WEIGHTS.items()}
     files[_ARRAYS] = _packed(checkpoint)
     for name, data in files.items():
         own.write_bytes(name, data)
-    plain = {key: getattr(checkpoint, key) for key in _PLAIN}
     files[STATE] = _canonical(plain)
     own.write_json(STATE, plain | {"sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}})
-    for name in names(folder)[:-keep]:
+    for name in [other for other in names(folder) if other != checkpoint.name][: -keep + 1 or None]:
         delete(folder, name)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 _LEAST_WEIGHTS = 1 << 20
 _MOST_PX = 8  # of the larger of both sides
@@ -76,6 +77,7 @@ class Down(torch.autograd.Function):
         return _image(columns @ _matrix(weight).t(), len(x), x.shape[2] // _STRIDE)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         columns, weight = ctx.saved_tensors
         dy = _places(gradients[0])
@@ -98,6 +100,7 @@ class Up(torch.autograd.Function):
         return _folded(_places(x) @ _matrix(weight), len(x), x.shape[2], weight.shape[-1], padding)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
         columns = _columns(gradients[0], weight.shape[-1], ctx.padding)

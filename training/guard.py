@@ -109,13 +109,13 @@ class Guard:
         windows = {name: list(rows) for name, rows in self._windows.items()}
         return {"backs": self.backs, "active": list(self._active), "reached": self._reached, "windows": windows}
 
-    def look(self, row: Row) -> list[Alarm]:
+    def look(self, row: Row, can_go_back: bool = True) -> list[Alarm]:
         """The alarms at a row: each kind once until it recovers."""
         alarms = []
         for seen in self._judge(row):
             if seen.wrong and seen.kind not in self._active:
                 self._active.append(seen.kind)
-                alarms.append(Alarm(seen.kind, f"{seen.message}; {self._advice(seen.kind, row)}"))
+                alarms.append(Alarm(seen.kind, f"{seen.message}; {self._advice(seen.kind, row, can_go_back)}"))
             elif seen.recovered and seen.kind in self._active:
                 self._active.remove(seen.kind)
         return alarms
@@ -126,9 +126,13 @@ class Guard:
         return self.settings.lower_rate**self.backs
 
     @property
-    def decision(self) -> Literal["warn", "stop", "back"]:
-        """What to do at an alarm: the settings' action, but stop once the run went back often enough."""
-        spent = self.settings.action == "back" and self.backs >= self.settings.most_backs
+    def alarmed(self) -> bool:
+        """Whether something is wrong that hasn't recovered."""
+        return bool(self._active)
+
+    def decision(self, can_go_back: bool = True) -> Literal["warn", "stop", "back"]:
+        """What to do at an alarm: the settings' action, but stop where a run can't go back, or did often enough."""
+        spent = self.settings.action == "back" and (not can_go_back or self.backs >= self.settings.most_backs)
         return "stop" if spent else self.settings.action
 
     def went_back(self) -> None:
@@ -219,17 +223,17 @@ class Guard:
         what = f" (medians of {rules.points} measuring points)"
         yield _Seen("collapsed", full and bool(found), not found, "; ".join(found) + what)
 
-    def _advice(self, kind: Kind, row: Row) -> str:
+    def _advice(self, kind: Kind, row: Row, can_go_back: bool) -> str:
         rate = row.get("learning_rate")
         lower = "a lower learning_rate" + (
-            f", such as --set train.overrides.learning_rate={rate * self.settings.lower_rate:.3g}" if rate else ""
+            f", such as learning_rate={rate * self.settings.lower_rate:.3g}" if rate else ""
         )
-        if self.decision == "back":
+        if self.decision(can_go_back) == "back":
             return f"going back to the best checkpoint with {self.settings.lower_rate} times the learning rate"
-        if self.decision == "stop":
+        if self.decision(can_go_back) == "stop":
             return f"stopping; train into an empty folder with {lower}, or another seed"
         look = "look at the newest grid; if it is bad, " if kind != "nan" else ""
-        return f"{look}train into an empty folder with {lower}, or with --set train.guard.action=back"
+        return f"{look}train into an empty folder with {lower}, or set guard.action=back"
 
 
 def _share(row: Row, name: str, of: str) -> float:

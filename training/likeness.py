@@ -74,9 +74,9 @@ class Yardstick:
         """The figures of as many samples as there are real images.
 
         swd_64, swd_32, ...: sliced Wasserstein distance at each level, times 1,000; swd: their mean; swd_floor: the
-        same between two halves of the real images, which a perfect generator would have too; swd_flat: the same of flat
-        images of the mean colour; ms_ssim: how alike random
-        pairs of samples are, 0..1; deviation: of pixels over the samples, in grey levels; ms_ssim_real and
+        same between two halves of the real images, which samples as good as those would stay a little under, being
+        more; swd_flat: the same of flat images of the mean colour; ms_ssim: how alike random pairs of samples are,
+        0..1; deviation: of pixels over the samples, in grey levels; ms_ssim_real and
         deviation_real: of the real images.
 
         fake: uint8[N, H, W, C].

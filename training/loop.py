@@ -12,6 +12,7 @@ import torch
 from manifests.store import Folder
 from training import checkpoint
 from training.allocation import keep_freed_memory
+from training.order import SampleOrder
 from training.outputs import CHECKPOINTS, SUMMARY, Outputs
 from training.ranks import workers
 from training.reading import ShardReader
@@ -55,9 +56,10 @@ def train(
         keep_freed_memory()
     preset = settings.resolved()
     reader = ShardReader(shards, preset.size_px, verify=settings.loader.verify, channels=preset.image_channels)
+    order = SampleOrder(reader.shard_samples, seed, settings.window_samples)
     state = latest_of_all(out.child(CHECKPOINTS), device)
     if state is not None:
-        checkpoint.check_same_run(state, preset, settings.precision_on(device), seed, len(reader))
+        checkpoint.check_same_run(state, preset, settings.precision_on(device), seed, len(reader), order.identity)
     total = max(settings.updates(len(reader)), state.update if state else 0)  # a run that was longer stays as it is
     if state is not None and state.update == total and out.exists(SUMMARY):
         summary: dict[str, Any] = out.read_json(SUMMARY)
@@ -66,9 +68,10 @@ def train(
     with contextlib.ExitStack() as stack:
         update = state.update if state else 0
         outputs = stack.enter_context(Outputs(out, settings, seed, reader, update)) if rank == 0 else None
-        training = Session(out, settings, seed, reader, rank, world, device, outputs, report)
+        training = Session(out, settings, seed, reader, order, rank, world, device, outputs, report)
         if state is not None:
             training.take(state)
+        training.begin()
         while training.update < total:
             training.go_on(total, stop)
         return training.summarise()

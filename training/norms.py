@@ -5,6 +5,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from training.ranks import rows_of_workers, sum_of_workers, workers
 
@@ -74,6 +75,7 @@ class _Synchronised(torch.autograd.Function):
         return F.batch_norm(x, mean, variance, weight, bias, training=False, eps=eps)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x, weight, mean, variance = ctx.saved_tensors
         (dy,) = gradients

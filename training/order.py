@@ -9,6 +9,7 @@ Within an epoch the shards are put in a random order and cut into windows of who
 shuffled together. A window bounds what is read at random at one time.
 """
 
+import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -100,6 +101,12 @@ class SampleOrder:
         self._shard_starts = np.concatenate(([0], np.cumsum(self.shard_samples)[:-1]))
         self._epoch = lru_cache(maxsize=2)(self._windows_of)
         self._window = lru_cache(maxsize=3)(self._samples_of)
+
+    @property
+    def identity(self) -> str:
+        """16 hex digits that say which order it is, but for the seed: of the shards' sizes and the window."""
+        sizes = self.shard_samples.astype("<i8").tobytes()
+        return hashlib.sha256(f"{self.window_samples}\0".encode() + sizes).hexdigest()[:16]
 
     def samples_at(self, positions: Positions) -> Positions:
         """The sample at each position of the endless stream.

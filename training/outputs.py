@@ -32,6 +32,7 @@ class Outputs:
         self.writer = checkpoint.CheckpointWriter()
         self.log = MetricsLog(folder, update)
         self._yardstick: Yardstick | None = None
+        self._bests_since = 0  # since the last checkpoint to go on from
 
     def __enter__(self) -> "Outputs":
         return self
@@ -44,14 +45,13 @@ class Outputs:
         finally:
             self.log.__exit__(kind, error, trace)
 
-    def go_back(self, update: int) -> None:
-        """Forget rows and checkpoints of later updates."""
-        self.writer.wait()
+    def forget_after(self, update: int) -> None:
+        """Forget rows and checkpoints of later updates, from the last on."""
         self.log.drop_after(update)
-        later = self.folder.child(CHECKPOINTS)
-        for name in reversed(checkpoint.names(later)):
-            if checkpoint.images_of(name) > update * self.batch_images:
-                checkpoint.delete(later, name)
+        for folder in (self.folder.child(CHECKPOINTS), self.folder.child(BEST)):
+            for name in reversed(checkpoint.names(folder)):
+                if checkpoint.images_of(name) > update * self.batch_images:
+                    checkpoint.delete(folder, name)
 
     def measure(self, generator: Generator) -> dict[str, float]:
         """How far the samples are from the training images, and how much alike each other, with batch statistics.
@@ -90,8 +90,11 @@ class Outputs:
         """Write the rows so far, then, behind the training's back, the checkpoint that makes them count."""
         self.log.save()
         if best:
-            self.writer.save(self.folder.child(BEST), state, 1)
+            # The best of the last checkpoint's time stays until the next: whoever goes on from there needs it.
+            self._bests_since += 1
+            self.writer.save(self.folder.child(BEST), state, 1 + self._bests_since)
         else:
+            self._bests_since = 0
             self.writer.save(self.folder.child(CHECKPOINTS), state, self.settings.keep_checkpoints)
 
     def write_events(self, events: list[dict[str, Any]]) -> None:

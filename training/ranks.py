@@ -69,6 +69,11 @@ def largest_of_workers(values: Tensor) -> Tensor:
     return values
 
 
+def any_of_workers(said: bool, device: torch.device) -> bool:
+    """Whether any worker said so. None goes on before all have said."""
+    return bool(largest_of_workers(torch.tensor(int(said), device=device)).item())
+
+
 def rows_of_workers(values: Tensor) -> Tensor:
     """Every worker's values. values: float[K] -> float[workers, K], in order of rank."""
     # A sum of what one rank fills and the others leave zero: exact, and there is an all-reduce in every backend.

@@ -106,7 +106,9 @@ class ShardReader:
     def _reader(self) -> ReadAt:
         paths = self.local_paths()
         if paths is not None:
-            return LocalShards(paths).read_at
+            shards = LocalShards(paths)
+            weakref.finalize(self, shards.close)
+            return shards.read_at
         held: OrderedDict[int, pa.NativeFile] = OrderedDict()
 
         def read_at(shard: int, size_bytes: int, offset: int) -> bytes:

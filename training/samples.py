@@ -24,19 +24,19 @@ _MARGIN_PX = 4
 
 
 def load_generator(checkpoint: Checkpoint, device: torch.device | str = "cpu") -> Generator:
-    """The generator of a checkpoint."""
+    """The generator of a checkpoint, in evaluation mode."""
     generator = Generator(Preset.model_validate(checkpoint.preset))
     generator.load_state_dict(checkpoint.generator)
     generator.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return generator
+    return generator.eval()
 
 
 def load_discriminator(checkpoint: Checkpoint, device: torch.device | str = "cpu") -> Discriminator:
-    """The discriminator of a checkpoint."""
+    """The discriminator of a checkpoint, in evaluation mode."""
     discriminator = Discriminator(Preset.model_validate(checkpoint.preset))
     discriminator.load_state_dict(checkpoint.discriminator)
     discriminator.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return discriminator
+    return discriminator.eval()
 
 
 def fixed_z(preset: Preset, seed: int, images: int, stream: Stream = Stream.GRID) -> npt.NDArray[np.float32]:

@@ -3,42 +3,27 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from enum import IntEnum
 from typing import Any
 
 import torch
 
 from manifests.store import Folder
 from training import adversarial, checkpoint, snapshot
-from training.batches import Batch, open_batches
-from training.draws import draw_z
+from training.batches import open_batches
 from training.endings import Diverged, Interrupted, Stopped
-from training.guard import Alarm, Guard
+from training.guard import Guard
 from training.metrics import Interval, Row, not_finite, place, rounded
 from training.networks import Generator, count_parameters
 from training.order import SampleOrder
 from training.outputs import BEST, CHECKPOINTS, Outputs
-from training.presets import Preset
 from training.proof import Proof
-from training.ranks import check_equal, largest_of_workers, workers
+from training.ranks import any_of_workers, check_equal, largest_of_workers, workers
 from training.reading import ShardReader
 from training.settings import TrainingSettings
+from training.turns import take_turn, uses_images
+from training.watch import Verdict, Watch
 
 Report = Callable[[Row], None]
-
-
-class _Verdict(IntEnum):
-    """What follows from the guard's alarms; of several workers' verdicts the largest counts."""
-
-    GO_ON = 0
-    GO_BACK = 1
-    STOP = 2
-    DIVERGED = 3
-
-
-def uses_images(preset: Preset, update: int) -> bool:
-    """Whether an update looks at real images; G's turns of an alternating preset don't, yet count as a batch seen."""
-    return preset.alternate == "both" or update % 2 == 1
 
 
 def latest_of_all(folder: Folder, device: torch.device) -> checkpoint.Checkpoint | None:
@@ -63,6 +48,7 @@ class Session:
         settings: TrainingSettings,
         seed: int,
         reader: ShardReader,
+        order: SampleOrder,
         rank: int,
         world: int,
         device: torch.device,
@@ -72,7 +58,7 @@ class Session:
         self.out, self.settings, self.seed, self.reader, self.device = out, settings, seed, reader, device
         self.outputs, self.report = outputs, report
         self.preset, self.share = settings.resolved(), settings.share(rank, world)
-        self.order = SampleOrder(reader.shard_samples, seed, settings.window_samples)
+        self.order = order
         self.players = adversarial.new_players(
             self.preset,
             seed,
@@ -82,28 +68,44 @@ class Session:
             settings.micro_images,
         )
         self.proof = Proof(self.order.samples, device)
-        self.guard = self._guard(None)
+        self.watch = self._watching(None)
         self.update, self.seconds = 0, 0.0
         self.best: dict[str, Any] | None = None
-        self.events: list[dict[str, Any]] = []
+        self._events_written = 0
 
     def take(self, state: checkpoint.Checkpoint) -> None:
         """Go on from a checkpoint."""
         snapshot.restore(state, self.players)
         assert state.marks is not None
         self.proof.restore(state.state["proof"], state.marks)
-        self.guard = self._guard(state.state["guard"])
+        self.watch = self._watching(state.state["watch"])
         self.update, self.seconds = state.update, state.seconds
-        self.best, self.events = state.state["best"], list(state.state["events"])
+        self.best = state.state["best"]
         self.players.set_learning_rate(self.learning_rate)
+
+    def begin(self) -> None:
+        """Check that the guard lets the training go on, and clear away what a kill left of later updates.
+
+        Raises:
+            Stopped: it was stopped here before, and nothing was changed since.
+        """
+        self.watch.check_may_go_on(self.update * self.preset.batch_images)
+        if self.outputs:
+            self.outputs.forget_after(self.update)
+            self._write_events()
+
+    def _write_events(self) -> None:
+        assert self.outputs is not None
+        self.outputs.write_events(self.watch.events)
+        self._events_written = len(self.watch.events)
 
     @property
     def learning_rate(self) -> float:
         """The size of Adam's steps: the preset's, less what going back took off it."""
-        return self.preset.learning_rate * self.guard.rate
+        return self.preset.learning_rate * self.watch.guard.rate
 
-    def _guard(self, state: dict[str, Any] | None) -> Guard:
-        return Guard(self.settings.guard, state, self.preset.loss)
+    def _watching(self, state: dict[str, Any] | None) -> Watch:
+        return Watch(Guard(self.settings.guard, state and state["guard"], self.preset.loss), state, self.device)
 
     def go_on(self, total: int, stop: Callable[[], bool]) -> None:
         """Make updates up to `total`, or until the guard sends the training back."""
@@ -115,7 +117,9 @@ class Session:
         ):
             interval = Interval(self.device)
             while self.update < total:
-                measures, waited_s = self._step(batches)
+                measures, waited_s = take_turn(
+                    self.players, self.update, self.seed, self.share, self.order, batches, self.proof
+                )
                 interval.add(measures, self.preset.batch_images, waited_s)
                 self.update += 1
                 self._end_epochs()
@@ -127,16 +131,17 @@ class Session:
                 keeping = last or self._passes(self.settings.checkpoint_every_images)
                 if not (measuring or keeping or self.update % self.settings.log_every_updates == 0):
                     continue
-                asked = self._any(stop())
                 verdict = self._log(interval, total, measuring)
+                asked = any_of_workers(stop(), self.device)
                 interval = Interval(self.device)
-                if verdict == _Verdict.GO_BACK:
+                if verdict == Verdict.GO_BACK:
                     self._go_back()
                     return
-                if keeping or asked or verdict == _Verdict.STOP:
+                if keeping or asked or verdict == Verdict.STOP:
                     self._save()
-                if verdict == _Verdict.STOP:
-                    raise Stopped(self.events[-1]["message"])
+                if verdict == Verdict.STOP:
+                    self._wait_for_files()
+                    raise Stopped(self.watch.last_message("the guard stopped it"))
                 if asked and not last:
                     raise Interrupted(
                         f"ended after {self.update * self.preset.batch_images:,} images, as asked; "
@@ -154,35 +159,13 @@ class Session:
     def _passes(self, every_images: int) -> bool:
         return self.settings.passes(every_images, self.update)
 
-    def _step(self, batches: Iterator[Batch]) -> tuple[adversarial.Measures, float]:
-        """One update; what it measured, and the seconds that it waited for images."""
-        players, share, update = self.players, self.share, self.update
-        drawn = draw_z(self.seed, update, share.batch_images, self.preset.z_dim, self.preset.z_distribution)
-        z = torch.from_numpy(drawn[share.rows()]).to(self.device, players.dtype, non_blocking=True)
-        positions = share.positions(update)
-        if not uses_images(self.preset, update):
-            self.proof.deal(positions, self.order.samples_at(positions), looked_at=False)
-            return adversarial.update_generator(players, z), 0.0
-        asked = time.perf_counter()
-        batch = next(batches)
-        waited_s = time.perf_counter() - asked
-        self.proof.deal(positions, batch.samples, looked_at=True)
-        real = adversarial.pixels_to_unit(batch.images, self.device, players.dtype)
-        both = self.preset.alternate == "both"
-        return (adversarial.update_both if both else adversarial.update_discriminator)(players, real, z), waited_s
-
     def _end_epochs(self) -> None:
         ended = self.proof.end_epochs(self.update * self.preset.batch_images)
         if ended and self.outputs:
             self.outputs.write_epochs(self.proof.rows)
 
-    def _any(self, said: bool) -> bool:
-        """Whether any worker said so."""
-        return bool(largest_of_workers(torch.tensor(int(said), device=self.device)).item())
-
-    def _log(self, interval: Interval, total: int, measuring: bool) -> _Verdict:
+    def _log(self, interval: Interval, total: int, measuring: bool) -> Verdict:
         """Write a row, after the guard has seen it, and return what is to follow in all workers."""
-        images_seen = self.update * self.preset.batch_images
         row = place(self.update, self.preset.batch_images, self.order.samples) | interval.row()
         row["learning_rate"] = self.learning_rate
         row["seconds"] = round(time.perf_counter() - self.began, 3)
@@ -190,15 +173,12 @@ class Session:
         if self.outputs and measuring and finite:
             with _evaluating(self.players.generator):
                 row |= rounded(self.outputs.measure(self.players.generator))
-        alarms = self.guard.look(row) if self.outputs else []
-        verdict = self._judge(alarms)
-        verdict = _Verdict(int(largest_of_workers(torch.tensor(int(verdict), device=self.device)).item()))
-        if self.outputs:
-            self._note(alarms, verdict, images_seen)
-        if verdict == _Verdict.DIVERGED:
-            raise Diverged(
-                self.events[-1]["message"] if self.events else f"the training diverged at {images_seen:,} images"
-            )
+        verdict = self.watch.judge(row, self.best is not None)
+        if self.outputs and len(self.watch.events) > self._events_written:
+            self._write_events()
+        if verdict == Verdict.DIVERGED:
+            self._wait_for_files()
+            raise Diverged(self.watch.last_message("its figures are no numbers any more"))
         if finite:
             if self.outputs:
                 self.outputs.log.add(row)
@@ -206,27 +186,16 @@ class Session:
             self._keep_best(row)
         return verdict
 
-    def _judge(self, alarms: list[Alarm]) -> _Verdict:
-        if not alarms:
-            return _Verdict.GO_ON
-        if self.guard.decision == "back" and self.best is not None:
-            return _Verdict.GO_BACK
-        if any(alarm.kind == "nan" for alarm in alarms):
-            return _Verdict.DIVERGED
-        return _Verdict.GO_ON if self.guard.decision == "warn" else _Verdict.STOP
-
-    def _note(self, alarms: list[Alarm], verdict: _Verdict, images_seen: int) -> None:
-        for alarm in alarms:
-            action = {_Verdict.GO_ON: "warned", _Verdict.GO_BACK: "went back"}.get(verdict, "stopped")
-            event = {"images_seen": images_seen, "kind": alarm.kind, "message": alarm.message, "action": action}
-            self.events.append(event)
-        if alarms and self.outputs:
-            self.outputs.write_events(self.events)
+    def _wait_for_files(self) -> None:
+        """Return in all workers once worker 0 has written what it began to: whoever fails first may end the others."""
+        if self.outputs:
+            self.outputs.writer.wait()
+        any_of_workers(False, self.device)
 
     def _keep_best(self, row: Row) -> None:
-        """Save the best checkpoint anew where a row has the least distance so far. All workers take part."""
-        better = "swd" in row and (self.best is None or row["swd"] < self.best["swd"])
-        if not self._any(better):
+        """Save the best checkpoint anew where a row has the least distance so far, and the guard sees nothing wrong."""
+        better = "swd" in row and not self.watch.guard.alarmed and (self.best is None or row["swd"] < self.best["swd"])
+        if not any_of_workers(better, self.device):
             return
         self.best = {"images_seen": row["images_seen"], "swd": row.get("swd")}
         self._save(best=True)
@@ -240,31 +209,34 @@ class Session:
             return
         state = {
             "proof": proof,
-            "guard": self.guard.state(),
+            "watch": self.watch.state(),
             "best": self.best,
-            "events": self.events,
         }
         seconds = time.perf_counter() - self.began
         self.outputs.save(
-            snapshot.of_players(self.players, self.seed, self.order.samples, self.update, seconds, state, marks), best
+            snapshot.of_players(
+                self.players, self.seed, self.order.samples, self.update, seconds, state, marks, self.order.identity
+            ),
+            best,
         )
 
     def _go_back(self) -> None:
         """Take up the best checkpoint again, with a lower learning rate."""
-        if self.outputs:
-            self.outputs.writer.wait()
-        self._any(False)  # the others wait until it is written
+        self._wait_for_files()
         state = latest_of_all(self.out.child(BEST), self.device)
-        assert state is not None
-        events, backs, best = self.events, self.guard.backs, self.best
+        if state is None:
+            raise Stopped(f"{self.out}/{BEST} is gone, so there is nothing to go back to; start again to go on")
+        watch, best = self.watch, self.best
         self.take(state)
-        self.events, self.guard.backs, self.best = events, backs, best
-        self.guard.went_back()
+        self.watch.go_back(watch)
+        self.best = best
         self.players.set_learning_rate(self.learning_rate)
         self.began = time.perf_counter() - self.seconds
-        if self.outputs:
-            self.outputs.go_back(self.update)
+        # The new one first: a kill in between goes on from a later one, and comes back here.
         self._save()
+        self._wait_for_files()
+        if self.outputs:
+            self.outputs.forget_after(self.update)
 
     def summarise(self) -> dict[str, Any]:
         """The run's summary, which worker 0 also writes."""
@@ -283,7 +255,7 @@ class Session:
             "epochs_proven": len(self.proof.rows),
             "workers": workers(),
             "learning_rate": self.learning_rate,
-            "alarms": len(self.events),
+            "alarms": len(self.watch.events),
             "best": self.best,
             "seconds": round(self.seconds, 3),
             "images_per_s": round(images_seen / self.seconds, 2) if self.seconds > 0 else None,

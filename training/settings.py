@@ -86,6 +86,11 @@ class TrainingSettings(BaseModel):
         preset = self.resolved()
         share = Share(preset.batch_images, rank, world, preset.ghost_images or 1)
         share.check()
+        if preset.batch_norm == "per_rank" and share.images < 2:
+            raise ValueError(
+                f"batch_images={preset.batch_images} leaves {world} workers one image each, and batch_norm=per_rank "
+                "takes statistics of two or more; raise batch_images or set batch_norm=global"
+            )
         if self.micro_images is not None and share.images % self.micro_images:
             raise ValueError(
                 f"a worker's part of {share.images} images does not divide by micro_images={self.micro_images}; "

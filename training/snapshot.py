@@ -18,6 +18,7 @@ def of_players(
     seconds: float,
     state: dict[str, Any] | None = None,
     marks: npt.NDArray[np.uint8] | None = None,
+    order: str | None = None,
 ) -> Checkpoint:
     """The checkpoint of a run: a copy, which later updates leave as it is."""
     return Checkpoint(
@@ -26,6 +27,7 @@ def of_players(
         seconds=seconds,
         seed=seed,
         samples=samples,
+        order=order,
         preset=players.preset.model_dump(),
         precision=players.precision,
         generator=_copied(players.generator),
