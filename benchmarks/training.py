@@ -2,8 +2,9 @@
 
     python benchmarks/training.py [--configs 64px-w64 ...] [--rounds 3] [--threads 2]
 
-Both have the same layers, losses, batches and threads, and update both networks on each batch. Each measurement is a
-process of its own, by turns, loader and logging included, without the first updates; figures are medians over rounds.
+Both have the same layers, losses, batches, threads and allocator settings, and update both networks on each batch. Each
+measurement is a process of its own, by turns, loader and logging included, without the first updates; figures are
+medians over rounds. bare_port is the port without its loader, all images in memory: its best case.
 
 gemm_share: the operations of an update that cannot be left out, times updates a second, of those a second that products
 of large matrices reach on the same threads, measured between the rounds. wait_share: of the time, waiting for images.
@@ -38,6 +39,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 from benchmarks import layers, usual_port
 from manifests.shards import ShardSample, dataset_summary, write_shard
 from manifests.store import Folder
+from pipelines.memory import KEEPING
 from training import adversarial, loop
 from training.metrics import read_rows
 from training.networks import count_parameters
@@ -115,10 +117,15 @@ def train_ours(config: Config, scratch: Path) -> dict[str, float]:
     return {"images_per_s": len(each) / sum(each), "data_wait_share": waited / sum(each)}
 
 
-def train_port(config: Config, scratch: Path) -> dict[str, float]:
+def train_port(config: Config, scratch: Path, loads: bool = True) -> dict[str, float]:
     """The same figures of the port's loop, which stand for the same updates."""
-    folder = scratch / "folder"
-    return usual_port.train(folder, config.size_px, config.width, config.batch_images, config.warm, config.updates)
+    sizes = config.size_px, config.width, config.batch_images, config.warm, config.updates
+    return usual_port.train(scratch / "folder", *sizes, loads=loads)
+
+
+def train_bare_port(config: Config, scratch: Path) -> dict[str, float]:
+    """The port's loop with all images in memory, without a loader."""
+    return train_port(config, scratch, loads=False)
 
 
 def look_at_layers(config: Config) -> dict[str, Any]:
@@ -157,7 +164,7 @@ def measure(name: str, rounds: int, threads: int) -> dict[str, float]:
     """Ours and the port's by turns; the table by layer is printed."""
     config = CONFIGS[name]
     in_process = functools.partial(alone, threads)
-    sides: dict[str, list[dict[str, float]]] = {"ours": [], "port": []}
+    sides: dict[str, list[dict[str, float]]] = {"ours": [], "port": [], "bare_port": []}
     shares = []
     looked = in_process(look_at_layers, config)
     print_layers(name, config, looked)
@@ -165,7 +172,7 @@ def measure(name: str, rounds: int, threads: int) -> dict[str, float]:
         draw_images(config, Path(scratch))
         before = in_process(layers.sgemm_flops)
         for round_ in range(rounds):
-            for side, train in (("ours", train_ours), ("port", train_port)):
+            for side, train in (("ours", train_ours), ("port", train_port), ("bare_port", train_bare_port)):
                 began = time.perf_counter()
                 sides[side].append(in_process(train, config, Path(scratch)))
                 _SAY.print(
@@ -177,11 +184,13 @@ def measure(name: str, rounds: int, threads: int) -> dict[str, float]:
                     updates_per_s = sides[side][-1]["images_per_s"] / config.batch_images
                     shares.append(looked["flops"] * updates_per_s / statistics.mean((before, after)))
             before = in_process(layers.sgemm_flops)
-    ours, port = (statistics.median(m["images_per_s"] for m in sides[side]) for side in ("ours", "port"))
+    ours, port, bare = (statistics.median(m["images_per_s"] for m in measured) for measured in sides.values())
     return {
         "ours": round(ours, 2),
         "port": round(port, 2),
         "ratio": round(ours / port, 3),
+        "bare_port": round(bare, 2),
+        "bare_ratio": round(ours / bare, 3),
         "gemm_share": round(statistics.median(shares), 3),
         "wait_share": round(statistics.median(m["data_wait_share"] for m in sides["ours"]), 4),
     }
@@ -223,6 +232,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="torch's, on both sides")
     options = parser.parse_args()
+    os.environ.update(KEEPING)  # as our workers have it: for both sides
     print(json.dumps({name: measure(name, options.rounds, options.threads) for name in options.configs}))
 
 

@@ -67,14 +67,21 @@ def _initialise(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-def train(folder: Path, size_px: int, width: int, batch_images: int, warm: int, updates: int) -> dict[str, float]:
-    """Train for `warm` + `updates` updates of both networks; images_per_s and data_wait_share of the latter."""
-    loader = DataLoader(Pictures(folder), batch_size=batch_images, shuffle=True, num_workers=_LOADER_PROCESSES)
+def train(
+    folder: Path, size_px: int, width: int, batch_images: int, warm: int, updates: int, loads: bool = True
+) -> dict[str, float]:
+    """Train for `warm` + `updates` updates of both networks; images_per_s and data_wait_share of the latter.
+
+    `loads`: with the loader; else every batch is in memory before the clock runs, which no real training has.
+    """
+    loader = DataLoader(
+        Pictures(folder), batch_size=batch_images, shuffle=True, num_workers=_LOADER_PROCESSES if loads else 0
+    )
     G, D = networks(size_px, width)
     criterion = nn.BCELoss()
     adam_d = torch.optim.Adam(D.parameters(), lr=2e-4, betas=(0.5, 0.999))
     adam_g = torch.optim.Adam(G.parameters(), lr=2e-4, betas=(0.5, 0.999))
-    batches = iter(loader)
+    batches = iter(loader if loads else list(loader))
     began = waited_s = 0.0
     for update in range(warm + updates):
         if update == warm:

@@ -15,6 +15,7 @@ from ray.train.torch import TorchTrainer, get_device
 
 from manifests.store import Folder
 from pipelines.cluster import train_cpus
+from pipelines.memory import KEEPING
 from pipelines.parts import StageError, own_words
 from pipelines.progress import Reporter, watched
 from pipelines.recipe import Resources, TrainSettings
@@ -89,6 +90,7 @@ def run_training(training: Training, resources: Resources, reporter: Reporter, o
                     storage_path=ray_folder.address,
                     failure_config=FailureConfig(max_failures=resources.train_failures),
                     callbacks=[_ForGood()],
+                    worker_runtime_env={} if resources.gpu else {"env_vars": KEEPING},
                 ),
             )
             try:

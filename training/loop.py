@@ -11,7 +11,6 @@ import torch
 
 from manifests.store import Folder
 from training import checkpoint
-from training.allocation import keep_freed_memory
 from training.order import SampleOrder
 from training.outputs import CHECKPOINTS, SUMMARY, Outputs
 from training.ranks import workers
@@ -52,8 +51,6 @@ def train(
         raise ValueError(f"world={world}, but torch.distributed has {workers()}; initialise its group first")
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    if device.type == "cpu":
-        keep_freed_memory()
     preset = settings.resolved()
     reader = ShardReader(shards, preset.size_px, verify=settings.loader.verify, channels=preset.image_channels)
     order = SampleOrder(reader.shard_samples, seed, settings.window_samples)
