@@ -164,8 +164,8 @@ def test_no_command_shows_the_help(dcgan: Dcgan) -> None:
         ("draw rooms OUT --images 0", "Invalid value for '--images'"),
         ("draw rooms OUT --size 10", "Invalid value for '--size'"),
         ("draw rooms EMPTY --images 1 --workers 1", "EMPTY is there already; delete it or name another"),
-        ("sample RUN/absent --out OUT", "absent' does not exist"),
-        ("sample TEXT --out OUT", "TEXT' is a file"),
+        ("sample RUN/absent --out OUT", "RUN/absent is no checkpoint, "),
+        ("sample TEXT --out OUT", "TEXT is no checkpoint, "),
         ("sample EMPTY --out OUT", "EMPTY is no checkpoint, .* there is none in it or beside it; name one"),
         ("sample EMPTY --out OUT --images 0", "Invalid value for '--images'"),
         ("export EMPTY --out OUT", "EMPTY is no checkpoint, .* there is none in it or beside it; name one"),
@@ -491,7 +491,11 @@ def test_the_authors_arrays_become_a_checkpoint_that_is_exported(tmp_path: Path,
     for command in ("sample", "export"):
         ended = dcgan(command, tmp_path / "theirs" / made, "--out", tmp_path / command)
         assert (ended.status, ended.err) == (0, "")
-    assert "not known: imported" in (tmp_path / "export" / "README.md").read_text()
+    card = (tmp_path / "export" / "README.md").read_text()
+    assert "not known: imported" in card
+    assert "| origin | arrays that the paper's authors released" in card
+    assert "| licence | MIT, as the authors' code |" in card
+    assert checkpoint.load(Folder(tmp_path / "theirs"), made).state["imported"]["licence"].startswith("MIT")
 
 
 def test_a_truncated_lmdb_is_one_error_before_work_begins(tmp_path: Path, dcgan: Dcgan) -> None:

@@ -13,6 +13,9 @@ from torch import Tensor
 from training.plan import Layer, Plan, discriminator_plan, generator_plan
 from training.presets import Preset
 
+ORIGIN = "arrays that the paper's authors released with their code, https://github.com/Newmu/dcgan_code"
+LICENCE = "MIT, as the authors' code"
+
 Array = npt.NDArray[np.float32]
 
 

@@ -24,12 +24,16 @@ def export(
     statistics: Annotated[
         Statistics,
         typer.Option(
-            help="Of batch norm. standing: fixed, of one batch of 512; batch: each batch's own, as in training"
+            help="Of batch norm. standing: in G fixed, of one batch of 512, in D so with --images alone, else each "
+            "batch's own; batch: each batch's own in both, as in training"
         ),
     ] = "standing",
     images: Annotated[
         str | None,
-        typer.Option(metavar="SHARDS", help="Shards whose first 512 images give D its statistics; none: G's images do"),
+        typer.Option(
+            metavar="SHARDS",
+            help="Shards whose first 512 images give D fixed statistics; without them D keeps each batch's own",
+        ),
     ] = None,
 ) -> None:
     """Write G and D as plain safetensors and as ONNX, with a README.md that says how to load them."""

@@ -38,7 +38,7 @@ def import_authors(
         precision="float32",
         generator=state_g,
         discriminator=state_d,
-        state={IMPORTED: "the authors' arrays"},
+        state={IMPORTED: {"origin": authors.ORIGIN, "licence": authors.LICENCE}},
     )
     checkpoint.save(Folder(out), made, keep=1)
     Console(markup=False).print(
