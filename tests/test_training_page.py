@@ -1,6 +1,5 @@
 """The page's training section: curves, the guard's events, grids of both statistics."""
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +42,7 @@ def test_a_guard_that_saw_nothing_is_not_a_guard_that_was_not_there(tmp_path: Pa
     run = Folder(tmp_path)
     training_folder = run.child("training")
     training_folder.write_bytes("metrics.jsonl", b'{"update": 1, "images_seen": 8, "epoch": 0.1, "loss_g": NaN}\n')
-    assert "guard" not in re.sub(r"<style>.*?</style>", "", render(run), flags=re.S)
+    assert not [words for words in ("What the guard saw", "The guard has seen") if words in render(run)]
     training_folder.write_json("guard.json", [])
     assert "The guard has seen nothing" in render(run)
 
