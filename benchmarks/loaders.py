@@ -7,11 +7,8 @@ Each gives uint8[N, side, side, 3], RGB, decoded by the same call of OpenCV in t
 
 import argparse
 import atexit
-import importlib
-import importlib.util
 import itertools
 import json
-import multiprocessing
 import sys
 import time
 import zlib
@@ -22,10 +19,13 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+# A script's folder stands first on the path, and its files would hide what is called like them.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 # Only NumPy and OpenCV up here: an environment of a peer's has none of ours.
+from benchmarks.loader_data import WORKERS, decode, encoded, floor, without_torchvision, write_litdata, write_streaming
 
 BATCH = 128
-WORKERS = 2
 SHUFFLED = 1_000  # samples in the shuffle buffers of those that have one: the size of their documentation
 
 Batches = Iterator[Any]
@@ -39,11 +39,6 @@ class Loader(NamedTuple):
 
     epoch: Callable[[], Batches]
     resume: Callable[[int], float]
-
-
-def decode(data: bytes) -> Any:
-    """uint8[side, side, 3], RGB."""
-    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
 
 
 def _alone() -> None:
@@ -137,7 +132,7 @@ def litdata(folder: Path) -> Loader:
 
 def mosaicml_streaming(folder: Path) -> Loader:
     """MosaicML's StreamingDataLoader, on its own format."""
-    _without_torchvision()
+    without_torchvision()
     import streaming  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     class Images(streaming.StreamingDataset):  # type: ignore[misc, unused-ignore]
@@ -162,16 +157,6 @@ LOADERS: dict[str, Callable[[Path], Loader]] = {
     "streaming": mosaicml_streaming,
 }
 WITH_OWN_FORMAT = ("litdata", "streaming")
-
-
-def _without_torchvision() -> None:
-    """Let Streaming import its data sets of torchvision's, which are not used, where torchvision is not there."""
-    from benchmarks.peers import StandIns
-
-    if importlib.util.find_spec("torchvision") is None:
-        sys.meta_path.append(StandIns("torchvision"))
-        datasets: Any = importlib.import_module("torchvision.datasets")
-        datasets.VisionDataset = type("VisionDataset", (), {})  # a base class there
 
 
 def _stacked(images: list[Any]) -> Any:
@@ -214,55 +199,6 @@ def _by_state(loader: Callable[[], Any]) -> Loader:
     return Loader(lambda: iter(kept), resume)
 
 
-def write_litdata(encoded: Iterator[bytes], folder: Path) -> None:
-    """Write images in LitData's format."""
-    from litdata.streaming.writer import BinaryWriter  # type: ignore[import-not-found, import-untyped, unused-ignore]
-
-    folder.mkdir()
-    writer = BinaryWriter(str(folder), chunk_bytes="16MB")
-    for number, data in enumerate(encoded):
-        writer[number] = data
-    writer.done()
-    writer.merge()
-
-
-def write_streaming(encoded: Iterator[bytes], folder: Path) -> None:
-    """Write images in MosaicML Streaming's format."""
-    _without_torchvision()
-    from streaming import MDSWriter  # type: ignore[import-not-found, import-untyped, unused-ignore]
-
-    with MDSWriter(out=str(folder), columns={"image": "bytes"}, size_limit=16 << 20) as writer:
-        for data in encoded:
-            writer.write({"image": data})
-
-
-def _encoded(folder: Path) -> Iterator[bytes]:
-    import tarfile
-
-    for path in sorted((folder / "tars").glob("train-*.tar")):
-        with tarfile.open(path) as tar:
-            for member in tar:
-                if member.name.endswith(".png"):
-                    file = tar.extractfile(member)
-                    assert file is not None
-                    yield file.read()
-
-
-def _decode_all(images: list[bytes]) -> float:
-    cv2.setNumThreads(1)
-    began = time.perf_counter()
-    for data in images:
-        decode(data)
-    return len(images) / (time.perf_counter() - began)
-
-
-def floor(folder: Path) -> dict[str, float]:
-    """Samples a second of nothing but decoding, from memory, in two processes."""
-    images = list(itertools.islice(_encoded(folder), 16_384))
-    with multiprocessing.get_context("fork").Pool(WORKERS) as pool:
-        return {"samples_per_s": sum(pool.map(_decode_all, [images[k::WORKERS] for k in range(WORKERS)], 1))}
-
-
 def measure(name: str, folder: Path, check: bool, resume: bool) -> dict[str, Any]:
     """Samples a second of an epoch after its first batch; what was in one; seconds to the first batch at 90 %."""
     loader, found = LOADERS[name](folder), dict[str, Any]()
@@ -293,7 +229,7 @@ def main() -> None:
     _alone()
     if options.write:
         write = {"litdata": write_litdata, "streaming": write_streaming}[options.loader]
-        write(_encoded(options.folder), options.folder / options.loader)
+        write(encoded(options.folder), options.folder / options.loader)
         return
     if options.loader == "floor":
         found: dict[str, Any] = floor(options.folder)
@@ -304,5 +240,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parents[1])  # a script's folder hides what is called like its files
     main()

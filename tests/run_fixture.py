@@ -236,7 +236,7 @@ GUARD_EVENT = {
     "images_seen": 38400,
     "kind": "collapsed",
     "message": "ms_ssim=0.95, the real images' is 0.061: samples have 0.05 of their <diversity>, less than 0.25",
-    "action": "warn",
+    "action": "warned",
 }
 
 
@@ -269,7 +269,7 @@ def _write_training(folder: Folder) -> dict[str, int]:
         for statistics in ("batch", "standing"):
             folder.child("grids").write_bytes(f"grid-{seen:09d}-{statistics}.png", _png(sheet))
     preset = {"name": "paper-64", "width": 128, "learning_rate": 0.0002, "batch_norm": "global", "batch_images": 128}
-    folder.write_json("summary.json", {"preset": preset, "images_seen": 64000})
+    folder.write_json("summary.json", {"preset": preset, "images_seen": 64000, "learning_rate": 0.0002})
     folder.write_json("guard.json", [GUARD_EVENT])
     return {"updates": 500, "images_seen": 64000}
 

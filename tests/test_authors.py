@@ -44,6 +44,19 @@ def test_arrays_fill_both_networks(name: str) -> None:
     np.testing.assert_array_equal(generator.get_parameter("dense1_norm.bias").detach(), arrays["03"])
 
 
+def test_arrays_that_numpy_numbered_are_taken_by_number(tmp_path: Path) -> None:
+    preset = resolve("imagenet-32", width=4)
+    arrays = stored(generator_plan(preset))
+    assert len(arrays) == 19
+    np.savez(tmp_path / "numbered.npz", *arrays.values())
+    found = read_arrays(tmp_path / "numbered.npz")
+    assert list(found) == [f"arr_{number}" for number in range(19)]
+    expected = generator_weights(preset, arrays)
+    for held in (found, dict(sorted(found.items()))):
+        weights = generator_weights(preset, held)
+        assert all(torch.equal(weights[key], value) for key, value in expected.items())
+
+
 def test_kernels_are_those_of_true_convolution() -> None:
     preset = resolve("svhn-32", width=1, z_dim=2)
     arrays = stored(discriminator_plan(preset))

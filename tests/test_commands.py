@@ -164,11 +164,11 @@ def test_no_command_shows_the_help(dcgan: Dcgan) -> None:
         ("draw rooms OUT --images 0", "Invalid value for '--images'"),
         ("draw rooms OUT --size 10", "Invalid value for '--size'"),
         ("draw rooms EMPTY --images 1 --workers 1", "EMPTY is there already; delete it or name another"),
-        ("sample RUN/absent --out OUT", "absent' does not exist"),
-        ("sample TEXT --out OUT", "TEXT' is a file"),
-        ("sample EMPTY --out OUT", "EMPTY is not a whole checkpoint .*; delete it"),
+        ("sample RUN/absent --out OUT", "RUN/absent is no checkpoint, "),
+        ("sample TEXT --out OUT", "TEXT is no checkpoint, "),
+        ("sample EMPTY --out OUT", "EMPTY is no checkpoint, .* there is none in it or beside it; name one"),
         ("sample EMPTY --out OUT --images 0", "Invalid value for '--images'"),
-        ("export EMPTY --out OUT", "EMPTY is not a whole checkpoint .*; delete it"),
+        ("export EMPTY --out OUT", "EMPTY is no checkpoint, .* there is none in it or beside it; name one"),
         ("export EMPTY --out PHOTOS", "PHOTOS is there already; delete it or name another"),
         ("export EMPTY --out OUT --statistics running", "Invalid value for '--statistics'"),
         ("export EMPTY --out OUT --statistics batch --images RUN", "only --statistics standing takes statistics"),
@@ -440,6 +440,31 @@ def test_pictures_come_of_checkpoint_and_seed(tmp_path: Path, dcgan: Dcgan) -> N
     assert (tmp_path / "d.png").read_bytes() != grids[0]
 
 
+@pytest.mark.parametrize("command", ["sample", "export"])
+def test_what_is_no_checkpoint_is_told_with_those_nearby_and_without_deleting(
+    tmp_path: Path, dcgan: Dcgan, command: str
+) -> None:
+    preset = resolve("paper-64", width=4, size_px=32)
+    state = snapshot.of_players(new_players(preset, 1, torch.device("cpu")), seed=1, samples=100, update=7, seconds=1.0)
+    made = tmp_path / "run" / "training" / "checkpoints"
+    checkpoint.save(Folder(made), state, keep=1)
+    (made / "checkpoint-000000128").mkdir()  # begun, and never finished
+    (tmp_path / "run" / "state.json").write_text("{}")
+    words = ["--out", tmp_path / "out"]
+    above = [tmp_path / "run", tmp_path / "run" / "training", made, made / "checkpoint-000000128", made / "absent"]
+    for wrong in [*above, made / state.name / "state.json"]:
+        ended = dcgan(command, wrong, *words)
+        assert ended.status == 2
+        assert f"{wrong} is no checkpoint, " in ended.err
+        assert "delete" not in ended.err
+    for wrong in above:
+        assert f"those here are {made}/{state.name}" in dcgan(command, wrong, *words).err
+    assert "there is none in it or beside it; name one of RUN" in dcgan(command, tmp_path / "new" / "no", *words).err
+    assert not (tmp_path / "out").exists()
+    ended = dcgan(command, f"file://{made}/{state.name}", *words)  # a URI as of any other filesystem
+    assert (ended.status, ended.err) == (0, "")
+
+
 def test_the_authors_arrays_become_a_checkpoint_that_is_exported(tmp_path: Path, dcgan: Dcgan) -> None:
     preset = resolve("svhn-32")
     for name, plan in (("gen", generator_plan(preset)), ("discrim", discriminator_plan(preset))):
@@ -456,12 +481,21 @@ def test_the_authors_arrays_become_a_checkpoint_that_is_exported(tmp_path: Path,
     assert (ended.status, ended.err) == (0, "")
     (made,) = checkpoint.names(Folder(tmp_path / "theirs"))
     assert f"10 and 8 arrays of svhn-32: {tmp_path}/theirs/{made}" in ended.out
-    swapped = dcgan("import-authors", words[1], words[0], *words[2:])
+    (tmp_path / "theirs" / "checkpoint-000012800").mkdir()
+    before = everything(tmp_path / "theirs")
+    again = dcgan("import-authors", *words)
+    assert (again.status, f"{tmp_path}/theirs is there already; delete it or name another" in again.err) == (2, True)
+    assert everything(tmp_path / "theirs") == before
+    swapped = dcgan("import-authors", words[1], words[0], "--out", tmp_path / "swapped")
     assert "discrim.npz: expected the 10 arrays of preset svhn-32, got 8; check the file" in swapped.err
     for command in ("sample", "export"):
         ended = dcgan(command, tmp_path / "theirs" / made, "--out", tmp_path / command)
         assert (ended.status, ended.err) == (0, "")
-    assert "not known: imported" in (tmp_path / "export" / "README.md").read_text()
+    card = (tmp_path / "export" / "README.md").read_text()
+    assert "not known: imported" in card
+    assert "| origin | arrays that the paper's authors released" in card
+    assert "| licence | MIT, as the authors' code |" in card
+    assert checkpoint.load(Folder(tmp_path / "theirs"), made).state["imported"]["licence"].startswith("MIT")
 
 
 def test_a_truncated_lmdb_is_one_error_before_work_begins(tmp_path: Path, dcgan: Dcgan) -> None:

@@ -4,11 +4,13 @@ import json
 import typing
 
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
 from pipelines.commands import describe
 from training.departures import answers, departures
+from training.networks import build
 from training.plan import discriminator_plan, generator_plan
 from training.presets import PRESETS, Preset, PresetError, resolve
 
@@ -34,6 +36,34 @@ def test_what_a_user_sets_is_not_put_down_to_others() -> None:
     (line,) = departures(resolve("paper-64", width=24))
     assert (line.setting, line.value, line.paper) == ("width", 24, 128)
     assert line.why.startswith("set so; neither the paper's")
+
+
+@pytest.mark.parametrize(
+    ("of", "setting", "value"),
+    [
+        ("svhn-32", "batch_images", 64),
+        ("svhn-32", "learning_rate", 5e-4),
+        ("imagenet-32", "z_dim", 256),
+        ("torch-4x4", "norm_eps", 1e-5),
+        ("torch-4x4", "weight_decay", 0.0),
+    ],
+)
+def test_a_users_number_is_not_another_presets(of: str, setting: str, value: float) -> None:
+    (line,) = departures(resolve("paper-64", **{setting: value}))
+    assert line.why.startswith("set so; neither the paper's")
+    (theirs,) = (line for line in departures(PRESETS[of]) if line.setting == setting)
+    assert theirs.value == value
+    assert not theirs.why.startswith("set so")
+
+
+def test_gains_and_missing_biases_are_told_as_they_are_built() -> None:
+    told = {line.setting: line.value for line in answers(resolve("paper-64", width=4, deviation=0.1))}
+    assert (told["batch norm's gains"], told["biases"]) == ("N(1, 0.1)", "none beside weights")
+    for network in build(resolve("paper-64", width=8, deviation=0.1), 0, torch.device("cpu")):
+        gains = torch.cat([w for name, w in network.state_dict().items() if name.endswith("_norm.weight")])
+        assert float(gains.std()) == pytest.approx(0.1, rel=0.2)
+        assert float(gains.mean()) == pytest.approx(1, abs=0.03)
+        assert not [name for name in network.state_dict() if name.endswith("bias") and "norm" not in name]
 
 
 def test_every_choice_of_a_setting_has_a_reason() -> None:

@@ -74,13 +74,15 @@ def test_batch_statistics_are_each_batchs_own_in_any_runtime(name: str, tmp_path
 @pytest.mark.parametrize("name", ["svhn-32", "imagenet-32", "mnist-28", "torch-4x4"])
 def test_standing_statistics_treat_each_sample_by_itself(name: str, tmp_path: Path) -> None:
     checkpoint = made(name)
-    export(checkpoint, Folder(tmp_path), "standing")
     preset, generator, discriminator = networks(checkpoint)
+    draw = torch.Generator().manual_seed(0)
+    real = torch.rand(20, preset.image_channels, preset.size_px, preset.size_px, generator=draw) * 2 - 1
+    export(checkpoint, Folder(tmp_path), "standing", real)
     reference = torch.from_numpy(fixed_z(preset, checkpoint.seed, 512, Stream.FILL))
     z = torch.from_numpy(fixed_z(preset, 1, 5))
     with torch.no_grad(), reference_statistics(generator, reference):
-        of_reference, pictures = generator(reference), generator(z)
-        with reference_statistics(discriminator, of_reference):
+        pictures = generator(z)
+        with reference_statistics(discriminator, real):
             logits = discriminator(pictures)
     torch.testing.assert_close(ran(tmp_path / "generator.onnx", "z", z), pictures, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(ran(tmp_path / "generator.onnx", "z", z[2:3]), pictures[2:3], rtol=1e-3, atol=1e-4)
@@ -91,6 +93,22 @@ def test_standing_statistics_treat_each_sample_by_itself(name: str, tmp_path: Pa
     )
 
 
+def test_without_real_images_d_keeps_each_batchs_own_statistics(tmp_path: Path) -> None:
+    checkpoint = made()
+    export(checkpoint, Folder(tmp_path), "standing")
+    _, _, discriminator = networks(checkpoint)
+    images = torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    with torch.no_grad():
+        own = discriminator(images)
+    torch.testing.assert_close(ran(tmp_path / "discriminator.onnx", "images", images), own, rtol=1e-3, atol=1e-4)
+    assert "conv2_norm.running_mean" not in load_file(tmp_path / "discriminator.safetensors")
+    assert "deconv2_norm.running_mean" in load_file(tmp_path / "generator.safetensors")
+    text = (tmp_path / "README.md").read_text()
+    assert "| G's batch norm | standing: of 512 z;" in text
+    assert "| D's batch norm | batch: each batch's own;" in text
+    assert "which it never had in training" not in text
+
+
 def test_safetensors_hold_the_weights_and_the_statistics(tmp_path: Path) -> None:
     checkpoint = made()
     real = torch.from_numpy(draw_images(20, size_px=32)).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -99,6 +117,9 @@ def test_safetensors_hold_the_weights_and_the_statistics(tmp_path: Path) -> None
     assert sorted(path.name for path in (tmp_path / "real").iterdir()) == sorted(FILES)
     plain = load_file(tmp_path / "batch" / "discriminator.safetensors")
     assert set(plain) == set(checkpoint.discriminator)
+    card = (tmp_path / "real" / "README.md").read_text()
+    assert "| D's batch norm | standing: of 20 training images;" in card
+    assert "D's batch norm has the fixed statistics of real images, which it never had in training" in card
     held = load_file(tmp_path / "real" / "discriminator.safetensors")
     assert all(torch.equal(held[key], value) for key, value in checkpoint.discriminator.items())
     assert set(held) - set(plain) == {f"conv{n}_norm.running_{of}" for n in (2, 3) for of in ("mean", "var")}
@@ -123,7 +144,8 @@ def test_the_card_says_what_it_is_and_its_code_runs(tmp_path: Path, monkeypatch:
             f"preset {name}",
             f"| images seen | {images_seen:,} |",
             "| seed | 3 |",
-            f"| {statistics}: ",
+            f"| G's batch norm | {statistics}: ",
+            "`training` is a module of dcgan-pipeline",
             "-1..1",
         ):
             assert said in text
@@ -136,6 +158,8 @@ def test_the_card_says_what_it_is_and_its_code_runs(tmp_path: Path, monkeypatch:
             images = values["images"]
             assert isinstance(images, np.ndarray | torch.Tensor)
             channels = resolve(name).image_channels
+            assert isinstance(values["logits"], np.ndarray | torch.Tensor)
+            assert tuple(values["logits"].shape) == (64,)
             assert tuple(images.shape) == (64, channels, resolve(name).size_px, resolve(name).size_px)
 
 

@@ -115,6 +115,17 @@ def test_a_file_that_changed_since_the_run_began_is_told_of(tmp_path: Path) -> N
         list(read_part([source], parts[0]))
 
 
+def test_labels_that_changed_since_the_run_began_are_told_of(tmp_path: Path) -> None:
+    (tmp_path / "images").write_bytes(WHOLE)
+    (tmp_path / "labels").write_bytes(idx_bytes(np.zeros(5, np.uint8)))
+    source = source_of(tmp_path / "images", labels=str(tmp_path / "labels"))
+    parts = list_parts([source], 3)
+    (tmp_path / "labels").write_bytes(idx_bytes(np.zeros(4, np.uint8)))
+    for part in parts:  # the first, too, for which there would be enough
+        with pytest.raises(SourceError, match=r"labels changed since the run began \(had 5 labels, has 4\); put it"):
+            list(read_part([source], part))
+
+
 @pytest.mark.data
 @pytest.mark.skipif(not (DATA / "t10k-images-idx3-ubyte.gz").exists(), reason="needs MNIST")
 def test_mnist_is_read() -> None:

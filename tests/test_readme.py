@@ -10,6 +10,7 @@ import cv2
 import pytest
 import typer
 import yaml
+from typer.testing import CliRunner
 
 from manifests.store import Folder
 from pipelines.__main__ import app
@@ -18,7 +19,7 @@ from pipelines.sources.bedroom import draw_room
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-NAMES = ("run", "status", "draw", "pack", "sample", "dedup", "review", "faces", "names", "forget")
+NAMES = tuple(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 
 
 def code_lines(text: str) -> list[str]:
@@ -47,6 +48,21 @@ COMMANDS = [c for page in PAGES for c in commands_of(page.read_text())] + [
 
 def test_there_are_commands_of_every_kind() -> None:
     assert {command[0] for command in COMMANDS} == set(NAMES)
+    # What draws the demo's rooms is make's to call.
+    assert {command[0] for command in commands_of((ROOT / "README.md").read_text())} == set(NAMES) - {"draw"}
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    text = (ROOT / "README.md").read_text()
+    linked = {page.name for page in PAGES[1:] if f"](docs/{page.name})" in text}
+    assert {page.name for page in PAGES[1:]} - linked == {"codes.md"}, "which deduplication.md leads to"
+    assert [name for name in ready_recipes() if f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize("words", [c for c in COMMANDS if c[0] == "describe"], ids=" ".join)
+def test_a_documented_preset_is_described(words: list[str]) -> None:
+    result = CliRunner().invoke(app, words)
+    assert result.exception is None, result.output
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
@@ -114,6 +130,9 @@ def test_the_readme_word_for_word(tmp_path: Path) -> None:
         if words[0] == "run":
             words += [word for change in sorted(small) for word in ("--set", change)]
             words = [word for word in words if word not in ("--until", "shard")]
+        if words[0] == "train":
+            words = [word.replace("2000000", "640") for word in words]
+            words += ["--set", "width=4", "--set", "batch_images=64", "--set", "loader.loaders=1"]
         answer = subprocess.run(
             [sys.executable, "-m", "pipelines", *words], cwd=tmp_path, capture_output=True, text=True, check=False
         )
@@ -123,6 +142,8 @@ def test_the_readme_word_for_word(tmp_path: Path) -> None:
     assert len((tmp_path / "queries.csv").read_text().splitlines()) == 2
     assert len((tmp_path / "runs" / "dedup" / "remove.csv").read_text().splitlines()) > 10
     assert (tmp_path / "runs" / "dedup" / "review" / "review.html").exists()
+    assert (tmp_path / "exported" / "generator.onnx").exists()
+    assert Folder(tmp_path / "runs" / "first" / "training").read_json("summary.json")["images_seen"] == 640
     run = Folder(tmp_path / "runs" / "mine")
     assert run.child("report").exists("index.html")
     assert yaml.safe_load(run.read_bytes("recipe.yaml"))["recipe"]["sources"][0]["path"] == str(photos)

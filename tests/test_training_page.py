@@ -42,9 +42,18 @@ def test_a_guard_that_saw_nothing_is_not_a_guard_that_was_not_there(tmp_path: Pa
     run = Folder(tmp_path)
     training_folder = run.child("training")
     training_folder.write_bytes("metrics.jsonl", b'{"update": 1, "images_seen": 8, "epoch": 0.1, "loss_g": NaN}\n')
-    assert "guard saw" not in render(run)
+    assert not [words for words in ("What the guard saw", "The guard has seen") if words in render(run)]
     training_folder.write_json("guard.json", [])
-    assert "The guard saw nothing" in render(run)
+    assert "The guard has seen nothing" in render(run)
+
+
+def test_after_going_back_the_lower_learning_rate_is_shown(tmp_path: Path) -> None:
+    build_run(Folder(tmp_path))
+    folder = Folder(tmp_path).child("training")
+    folder.write_json("summary.json", folder.read_json("summary.json") | {"learning_rate": 0.0001})
+    html = render(Folder(tmp_path))
+    assert "learning rate <b>0.0001</b>" in html
+    assert "preset <b>paper-64</b>" in html
 
 
 def test_many_grids_are_thinned_evenly_with_the_first_and_the_last(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The authors' released networks, as arrays in the order of their layers, turned into ours."""
 
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,9 @@ from torch import Tensor
 from training.plan import Layer, Plan, discriminator_plan, generator_plan
 from training.presets import Preset
 
+ORIGIN = "arrays that the paper's authors released with their code, https://github.com/Newmu/dcgan_code"
+LICENCE = "MIT, as the authors' code"
+
 Array = npt.NDArray[np.float32]
 
 
@@ -20,7 +24,7 @@ class AuthorsError(ValueError):
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
-    """The arrays of an npz file by name, in order of name; nothing is unpickled.
+    """The arrays of an npz file by name, in order of name, numbers within names by value; nothing is unpickled.
 
     Raises:
         AuthorsError: it is no npz, is damaged, or holds something other than finite real numbers.
@@ -31,7 +35,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
             held = np.load(file, allow_pickle=False)
             if not isinstance(held, np.lib.npyio.NpzFile):
                 raise AuthorsError(f"{path} holds one array, not the several of an npz; save them with numpy.savez")
-            for name in sorted(held.files):
+            for name in sorted(held.files, key=_by_number):
                 arrays[name] = np.asarray(held[name])
     except AuthorsError:
         raise
@@ -77,7 +81,7 @@ def _weights(preset: Preset, plan: Plan, arrays: Mapping[str, Array], origin: st
             "check the file and the preset"
         )
     state = {}
-    for (name, array), (key, layer, shape) in zip(sorted(arrays.items()), wanted, strict=True):
+    for (name, array), (key, layer, shape) in zip(_in_order(arrays), wanted, strict=True):
         if array.shape != shape:
             raise AuthorsError(
                 f"{origin}: array {name} should be {key} of preset {preset.name}, shape {shape}, but has "
@@ -85,6 +89,16 @@ def _weights(preset: Preset, plan: Plan, arrays: Mapping[str, Array], origin: st
             )
         state[key] = torch.from_numpy(_as_torch(layer, array))
     return state
+
+
+def _in_order(arrays: Mapping[str, Array]) -> list[tuple[str, Array]]:
+    return [(name, arrays[name]) for name in sorted(arrays, key=_by_number)]
+
+
+def _by_number(name: str) -> tuple[list[str | int], str]:
+    """numpy.savez names arrays arr_0 ... arr_10, which as text comes before arr_2."""
+    parts = re.split(r"(\d+)", name)  # text and numbers by turns, so like is compared with like
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
 
 
 def _as_torch(layer: Layer, array: Array) -> Array:

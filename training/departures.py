@@ -14,13 +14,13 @@ _SILENT_WHY = {
     "alternate": "the authors' code: even updates train G, odd ones D, each on a fresh batch",
     "weight_decay": "the authors' code adds L2 to the gradients of all parameters",
 }
-# Whose a value is that is not the paper's; of what is not listed, that it was set so.
+# What a choice is, or whose, whoever makes it; of what is not listed, that it was set so. Numbers are not in it: that
+# of a user's own setting is another's by chance at most.
 _WHOSE: dict[tuple[str, Any], str] = {
     ("size_px", 28): "MNIST's own side, as a slide review of the paper has it",
     ("size_px", 32): "the paper's side for ImageNet and SVHN",
     ("size_px", 128): "one side more, each as in the paper",
     ("image_channels", 1): "grey images",
-    ("z_dim", 256): "the authors' ImageNet code",
     ("z_distribution", "normal"): "the authors' SVHN code, and the widespread port",
     ("architecture", "torch-4x4"): "the widespread port: 4x4 convolutions in place of the dense ends",
     ("architecture", "stacked"): "the authors' ImageNet code: a convolution of stride 1 beside each of stride 2",
@@ -31,7 +31,6 @@ _WHOSE: dict[tuple[str, Any], str] = {
     "norm after D's first layer too, and two outputs",
     ("kernel", 3): "the authors' ImageNet code",
     ("kernel", 4): "the widespread port",
-    ("norm_eps", 1e-5): "torch's default, as in the widespread port",
     ("first_norm", "channels"): "the widespread port; small batches measure channels better than units",
     ("batch_norm", "per_rank"): "cheaper for many workers; changes D's gradient",
     ("batch_norm", "ghost"): "statistics of a fixed number of images, whatever the batch",
@@ -39,9 +38,6 @@ _WHOSE: dict[tuple[str, Any], str] = {
     ("loss", "hinge"): "Lim and Ye 2017",
     ("loss", "least-squares"): "Mao et al. 2017",
     ("alternate", "both"): "the widespread ports: D and G learn from each batch",
-    ("learning_rate", 5e-4): "the authors' SVHN code",
-    ("batch_images", 64): "the authors' SVHN code",
-    ("weight_decay", 0.0): "the widespread port",
 }
 _FOR_TIME = "a small machine's time; fewer channels or images cost less"
 _WHOSE_OF_PRESET: dict[tuple[str, str], str] = {
@@ -50,7 +46,12 @@ _WHOSE_OF_PRESET: dict[tuple[str, str], str] = {
     ("paper-64-narrow", "learning_rate"): "few updates are made; a larger step shows rooms sooner",
     ("torch-4x4", "width"): "the widespread port",
     ("paper-128", "width"): "so that G begins with the paper's 1024 channels",
+    ("torch-4x4", "norm_eps"): "torch's default, as in the widespread port",
+    ("torch-4x4", "weight_decay"): "the widespread port",
+    ("imagenet-32", "z_dim"): "the authors' ImageNet code",
     ("svhn-32", "width"): "the authors' SVHN code",
+    ("svhn-32", "learning_rate"): "the authors' SVHN code",
+    ("svhn-32", "batch_images"): "the authors' SVHN code",
     ("mnist-28", "width"): "the review's 64 and 128 channels",
 }
 
@@ -77,7 +78,13 @@ def departures(preset: Preset) -> list[Departure]:
 
 def answers(preset: Preset) -> list[Departure]:
     """What the paper doesn't say and the preset takes from its authors' code."""
-    return [
+    fixed = [
+        Departure(
+            "batch norm's gains", f"N(1, {preset.deviation:g})", None, "the authors' code; the paper has only weights"
+        ),
+        Departure("biases", "none beside weights", None, "the authors' code; batch norm has its own, from 0"),
+    ]
+    return fixed + [
         Departure(setting, value, None, why)
         for setting, why in _SILENT_WHY.items()
         if (value := getattr(preset, setting)) == _PAPER[setting]

@@ -105,7 +105,8 @@ def _metrics(folder: Folder) -> list[dict[str, Any]]:
 def _settings(folder: Folder) -> dict[str, Any]:
     """The settings that matter most, by their words; none before the run has a summary."""
     summary = folder.read_json("summary.json") if folder.exists("summary.json") else {}
-    known = {**summary, **(summary.get("preset") or {})}
+    # The summary's own come last: after going back its learning rate is lower than the preset's.
+    known = {**(summary.get("preset") or {}), **summary}
     return {words: known[name] for name, words in _SETTINGS.items() if known.get(name) is not None}
 
 

@@ -1,6 +1,5 @@
 """dcgan export: a checkpoint's networks as safetensors and ONNX, with a card."""
 
-from pathlib import Path
 from typing import Annotated
 
 import cv2
@@ -12,7 +11,7 @@ from rich.console import Console
 
 from manifests.shards import read_image
 from manifests.store import Folder
-from training import checkpoint
+from pipelines.commands.checkpoints import CheckpointName, check_empty, read_checkpoint
 from training.export import FILES, ExportError
 from training.export import export as write_files
 from training.presets import Preset
@@ -20,34 +19,28 @@ from training.samples import REFERENCE_IMAGES, Statistics
 
 
 def export(
-    folder: Annotated[
-        Path,
-        typer.Argument(
-            metavar="CHECKPOINT",
-            help="A checkpoint, such as RUN/training/checkpoints/checkpoint-000012800",
-            exists=True,
-            file_okay=False,
-            resolve_path=True,
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="The folder to write; it must be new or empty")],
+    folder: CheckpointName,
+    out: Annotated[str, typer.Option(help="The folder to write, a path or a URI; it must be new or empty")],
     statistics: Annotated[
         Statistics,
         typer.Option(
-            help="Of batch norm. standing: fixed, of one batch of 512; batch: each batch's own, as in training"
+            help="Of batch norm. standing: in G fixed, of one batch of 512, in D so with --images alone, else each "
+            "batch's own; batch: each batch's own in both, as in training"
         ),
     ] = "standing",
     images: Annotated[
         str | None,
-        typer.Option(metavar="SHARDS", help="Shards whose first 512 images give D its statistics; none: G's images do"),
+        typer.Option(
+            metavar="SHARDS",
+            help="Shards whose first 512 images give D fixed statistics; without them D keeps each batch's own",
+        ),
     ] = None,
 ) -> None:
     """Write G and D as plain safetensors and as ONNX, with a README.md that says how to load them."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"{out} is there already; delete it or name another")
+    check_empty(Folder(out))
     if images is not None and statistics == "batch":
         raise ExportError(f"--images {images}: only --statistics standing takes statistics of images; leave one out")
-    state = checkpoint.load(Folder(folder.parent), folder.name)
+    state = read_checkpoint(folder)
     preset = Preset.model_validate(state.preset)
     real = None if images is None else first_images(Folder(images), preset)
     write_files(state, Folder(out), statistics, real)

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from manifests.denied import DenyListError
 from pipelines.cluster import ClusterError
+from pipelines.commands.checkpoints import NoCheckpoint
 from pipelines.parts import StageError
 from pipelines.recipe import RecipeError
 from pipelines.run import RunError
@@ -25,6 +26,7 @@ MENDABLE = (
     StageError,
     ClusterError,
     DamagedCheckpoint,
+    NoCheckpoint,
     PresetError,
     AuthorsError,
     ExportError,

@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from manifests.store import Folder
+from pipelines.commands.checkpoints import check_empty
 from training import authors, checkpoint
 from training.export import IMPORTED
 from training.presets import resolve
@@ -19,10 +20,11 @@ def import_authors(
     discriminator: Annotated[
         Path, typer.Argument(metavar="DISCRIM.npz", help="The discriminator's arrays, in order of layers", exists=True)
     ],
-    out: Annotated[Path, typer.Option(help="The folder to write the checkpoint into")],
+    out: Annotated[str, typer.Option(help="The folder to write the checkpoint into; it must be new or empty")],
     preset: Annotated[str, typer.Option(help="The preset that the arrays are of: svhn-32 or imagenet-32")] = "svhn-32",
 ) -> None:
     """Turn the authors' arrays into a checkpoint that dcgan sample and dcgan export take."""
+    check_empty(Folder(out))
     settings = resolve(preset)
     state_g = authors.generator_weights(settings, authors.read_arrays(generator), str(generator))
     state_d = authors.discriminator_weights(settings, authors.read_arrays(discriminator), str(discriminator))
@@ -36,9 +38,11 @@ def import_authors(
         precision="float32",
         generator=state_g,
         discriminator=state_d,
-        state={IMPORTED: "the authors' arrays"},
+        state={IMPORTED: {"origin": authors.ORIGIN, "licence": authors.LICENCE}},
     )
     checkpoint.save(Folder(out), made, keep=1)
     Console(markup=False).print(
-        f"{len(state_g)} and {len(state_d)} arrays of {preset}: {out / made.name}", highlight=False, soft_wrap=True
+        f"{len(state_g)} and {len(state_d)} arrays of {preset}: {Folder(out).child(made.name)}",
+        highlight=False,
+        soft_wrap=True,
     )

@@ -7,21 +7,12 @@ import typer
 from rich.console import Console
 
 from manifests.store import Folder
-from training import checkpoint
+from pipelines.commands.checkpoints import CheckpointName, read_checkpoint
 from training.samples import Statistics, load_generator, png, sample_grid
 
 
 def sample(
-    folder: Annotated[
-        Path,
-        typer.Argument(
-            metavar="CHECKPOINT",
-            help="A checkpoint, such as RUN/training/checkpoints/checkpoint-000012800",
-            exists=True,
-            file_okay=False,
-            resolve_path=True,
-        ),
-    ],
+    folder: CheckpointName,
     out: Annotated[Path, typer.Option(help="The PNG to write")],
     images: Annotated[int, typer.Option(min=1, max=10_000, help="How many pictures")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Seed of z: the same seed gives the same pictures")] = 0,
@@ -31,7 +22,7 @@ def sample(
     ] = "batch",
 ) -> None:
     """Draw new pictures with a checkpoint's generator, as one grid."""
-    state = checkpoint.load(Folder(folder.parent), folder.name)
+    state = read_checkpoint(folder)
     picture = sample_grid(load_generator(state), seed, images, statistics)
     Folder(out.parent).write_bytes(out.name, png(picture))
     said = f"{images} pictures after {state.images_seen:,} images seen, {statistics} statistics: {out}"

@@ -55,6 +55,11 @@ class IdxSource(SourceSettings):
                 "new run folder"
             )
         labels = self._labels() if self.labels is not None else None
+        if labels is not None and len(labels) != len(images):
+            raise SourceError(
+                f"source {self.name}: {self.labels} changed since the run began (had {len(images)} labels, has "
+                f"{len(labels)}); put it back, or start a new run folder"
+            )
         for number in range(int(first), int(first) + part.records):
             facts: dict[str, Any] = {} if labels is None else {"label": int(labels[number])}
             yield Record(str(number), cv2.imencode(".png", images[number])[1].tobytes(), facts=facts)
