@@ -27,6 +27,7 @@ import torch
 from safetensors import SafetensorError
 
 from manifests.store import Folder
+from training.endings import NotThisTraining
 from training.presets import Preset
 
 _FORMAT = 2
@@ -83,7 +84,7 @@ def name_of(images_seen: int) -> str:
 
 
 def check_same_run(checkpoint: Checkpoint, preset: Preset, precision: str, seed: int, samples: int) -> None:
-    """Raise ValueError if going on from the checkpoint would not be the same run."""
+    """Raise NotThisTraining if going on from the checkpoint would not be the same run."""
     wanted = preset.model_dump() | {"precision": precision, "seed": seed, "samples": samples}
     had = checkpoint.preset | {
         "precision": checkpoint.precision,
@@ -92,7 +93,7 @@ def check_same_run(checkpoint: Checkpoint, preset: Preset, precision: str, seed:
     }
     for key, value in wanted.items():
         if had.get(key) != value:
-            raise ValueError(
+            raise NotThisTraining(
                 f"{checkpoint.name} was trained with {key}={had.get(key)}, now {key}={value}; "
                 "set it back, or train into an empty folder"
             )
