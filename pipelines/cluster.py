@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 # Before Ray is imported: nothing is reported to anyone.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -17,9 +18,10 @@ from ray.data import DataContext
 from ray.data.context import ShuffleStrategy
 
 from pipelines.memory import give_back_memory
-from pipelines.recipe import Resources
+from pipelines.recipe import IN_A_RECIPE, Resources, WorkerNames
 
 _ANSWER_WITHIN_S = 10.0
+_NODE_GROUP = "ray.io/node-group"
 
 
 class ClusterError(Exception):
@@ -39,17 +41,20 @@ def train_cpus(resources: Resources, cluster: bool) -> int:
 
 
 @contextlib.contextmanager
-def session(address: str | None, resources: Resources, trains: bool = False) -> Iterator[None]:
+def session(
+    address: str | None, resources: Resources, trains: bool = False, names: WorkerNames = IN_A_RECIPE
+) -> Iterator[None]:
     """Ray for the time of the block: the cluster at `address` or RAY_ADDRESS, or else one of our own on this machine.
 
-    `trains`: whether a training is to run in it.
+    `trains`: whether a training is to run in it; `names`: of its settings, for what is told of them.
 
     Raises:
-        ClusterError: no cluster answers at the address, or this machine has not what the training asks for.
+        ClusterError: no cluster answers at the address, or this machine, or the cluster, has not what the training asks
+            for.
     """
     address = address or os.environ.get("RAY_ADDRESS") or None
     if trains and not address:
-        check_machine(resources)
+        check_machine(resources, names)
     give_back_memory()
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
@@ -74,6 +79,8 @@ def session(address: str | None, resources: Resources, trains: bool = False) -> 
         ) from error
     _quieten()
     try:
+        if trains and address:
+            lack(ray.nodes(), resources, names)
         yield
     finally:
         ray.shutdown()
@@ -86,20 +93,48 @@ def _knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_WITHIN_S).close()
 
 
-def check_machine(resources: Resources) -> None:
+def check_machine(resources: Resources, names: WorkerNames = IN_A_RECIPE) -> None:
     """Raise ClusterError where an embedded Ray would wait for ever for cores or GPUs that are not there."""
     ranks, cpus = resources.train_range[0], train_cpus(resources, cluster=False)
     if ranks * cpus > cores():
         raise ClusterError(
-            f"resources.train_workers={ranks} of train_cpus={cpus} need {ranks * cpus} cores, "
-            f"this machine has {cores()}; "
-            "set them down, or give the --address of a cluster (dcgan run --until shard stops before the training)"
+            f"{names.workers}={ranks} and {names.cpus}={cpus} need {ranks * cpus} cores, this machine has {cores()}; "
+            f"set them down, or give the --address of a cluster{names.before}"
         )
     if resources.gpu and torch.cuda.device_count() < ranks:
         raise ClusterError(
-            f"resources.gpu asks for {ranks} GPUs, this machine has {torch.cuda.device_count()}; "
-            "set resources.gpu=false, or give the --address of a cluster"
+            f"{names.gpu} asks for {ranks} GPUs, this machine has {torch.cuda.device_count()}; "
+            f"{names.no_gpu}, or give the --address of a cluster"
         )
+
+
+def lack(nodes: list[dict[str, Any]], resources: Resources, names: WorkerNames = IN_A_RECIPE) -> str | None:
+    """What the nodes of a cluster, as `ray.nodes()` lists them, lack for a training; None where nothing.
+
+    Raises:
+        ClusterError: something, and the cluster starts no nodes by itself: the training would wait for ever.
+    """
+    ranks, cpus = resources.train_range[0], train_cpus(resources, cluster=True)
+    there = [node for node in nodes if node["Alive"]]
+    fit = sum(_ranks_of(node["Resources"], cpus, resources.gpu) for node in there)
+    if fit >= ranks:
+        return None
+    wanted = f"{cpus} CPUs and a GPU" if resources.gpu else f"{cpus} CPUs"
+    lacking = (
+        f"{names.workers}={ranks} and {names.cpus}={cpus} need {ranks} times {wanted}, each on one node; the cluster's "
+        f"{len(there)} nodes have room for {fit}"
+    )
+    # The launcher and KubeRay name the group that a node is of, ray start does not.
+    if any(node.get("Labels", {}).get(_NODE_GROUP) for node in there):
+        return lacking
+    no_gpu = f"{names.no_gpu}, " if resources.gpu else ""
+    raise ClusterError(f"{lacking}; set them down, {no_gpu}or add nodes first{names.before}")
+
+
+def _ranks_of(node: dict[str, float], cpus: int, gpu: bool) -> int:
+    """How many ranks a node can hold."""
+    by_cpus = int(node.get("CPU", 0) // cpus)
+    return min(by_cpus, int(node.get("GPU", 0))) if gpu else by_cpus
 
 
 def is_cluster(address: str | None) -> bool:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -20,10 +20,11 @@ from pipelines.faults import told
 from pipelines.filters import FilterSettings
 from pipelines.sources import Source
 from training.evaluation.walk import WalkSettings
-from training.presets import Preset
 from training.settings import TrainingSettings
 
 Settings = TypeVar("Settings", bound=BaseModel)
+
+_LARGER_BATCH = 8
 
 
 class RecipeError(Exception):
@@ -126,6 +127,20 @@ class Resources(_Settings):
         return (workers, workers) if isinstance(workers, int) else workers
 
 
+class WorkerNames(NamedTuple):
+    """What a user calls the settings of the training's workers."""
+
+    workers: str = "resources.train_workers"
+    span: str = "[{}, {}]"
+    cpus: str = "resources.train_cpus"
+    gpu: str = "resources.gpu"
+    no_gpu: str = "set resources.gpu=false"
+    before: str = " (dcgan run --until shard stops before the training)"
+
+
+IN_A_RECIPE = WorkerNames()
+
+
 class Recipe(_Settings):
     """All of a run."""
 
@@ -162,27 +177,35 @@ class Recipe(_Settings):
                 f"ingest.image_px={self.ingest.image_px}, but the preset {self.train.preset} trains on {size_px}; "
                 f"set ingest.image_px={size_px} or train.overrides.size_px={self.ingest.image_px}"
             )
-        check_workers(self.train.resolved(), self.resources)
+        check_workers(self.train, self.resources)
         return self
 
 
-def check_workers(preset: Preset, resources: Resources) -> None:
-    """Raise ValueError where the batch can't be dealt out evenly to any number of workers that there may be."""
-    least, most = resources.train_range
+def check_workers(settings: TrainSettings, resources: Resources, names: WorkerNames = IN_A_RECIPE) -> None:
+    """Check that the batch can be dealt out evenly to any number of workers that there may be.
+
+    Raises:
+        ValueError: it can't, or a worker's part of it does not divide by micro_images.
+    """
+    preset, (least, most) = settings.resolved(), resources.train_range
     block = preset.ghost_images or 1
     batch_images, worlds = preset.batch_images, range(least, most + 1)
     unfit = [world for world in worlds if batch_images % (world * block)]
     if not unfit:
+        for world in worlds:
+            settings.share(0, world)
         return
     shares = math.lcm(*worlds) * block
     above = -(-batch_images // shares) * shares
     batches = " or ".join(str(batch) for batch in (above - shares, above) if batch)
+    # A batch that suits all of a wide range would be another training altogether.
+    larger = f"batch_images={batches}, or " if above <= _LARGER_BATCH * batch_images else ""
     fit = [world for world in range(1, batch_images // block + 1) if batch_images % (world * block) == 0]
-    given = least if least == most else f"[{least}, {most}]"
+    given = least if least == most else names.span.format(least, most)
     raise ValueError(
         f"batch_images={batch_images} does not divide by {' or '.join(map(str, unfit))} workers"
-        f"{f' in blocks of {block}' if block > 1 else ''}, and resources.train_workers={given}; "
-        f"try batch_images={batches}, or workers: {', '.join(map(str, fit)) or 'none fit this batch'}"
+        f"{f' in blocks of {block}' if block > 1 else ''}, and {names.workers}={given}; "
+        f"try {larger}workers: {', '.join(map(str, fit)) or 'none fit this batch'}"
     )
 
 

@@ -21,6 +21,7 @@ from pipelines.progress import Reporter
 from pipelines.recipe import Recipe
 from pipelines.stages import STAGE_FILE, STAGES, STARTED_FILE, Stage, fetch, fingerprints, stages_of, train
 from pipelines.stages.context import Context
+from pipelines.trainer import TRAIN_FILE
 
 RECIPE_FILE = "recipe.yaml"
 _VERSIONED = ("dcgan-pipeline", "ray", "torch", "numpy", "opencv-python-headless", "pyarrow", "webdataset", "lmdb")
@@ -139,8 +140,14 @@ def check_unchanged(recipe: Recipe, run: Folder, prints: dict[str, str], stages:
     """Compare the fingerprint of every stage that was begun with the recipe's.
 
     Raises:
-        RunError: one differs; the message names the settings and the `--redo` that would do it.
+        RunError: one differs; the message names the settings and the `--redo` that would do it. Or the folder is that
+            of a training of its own.
+        StageError: one can't go on with what the recipe says now.
     """
+    if run.exists(TRAIN_FILE):
+        raise RunError(
+            f"{run} is a training of its own, which dcgan train wrote and goes on with; name another folder for a run"
+        )
     for stage in stages:
         folder = run.child(stage.folder)
         if folder.exists(STARTED_FILE) and folder.read_json(STARTED_FILE)["fingerprint"] != prints[stage.name]:
@@ -151,6 +158,8 @@ def check_unchanged(recipe: Recipe, run: Folder, prints: dict[str, str], stages:
                 f"{run}: settings of the stage {stage.name} changed since it was begun:{what}\n"
                 f"Do it and all after it again with --redo {stage.name}, set them back, or name a new run folder"
             )
+        if folder.exists(STARTED_FILE):
+            stage.check_begun(recipe, run)
 
 
 def read_description(run: Folder) -> dict[str, Any]:
@@ -165,6 +174,22 @@ def read_description(run: Folder) -> dict[str, Any]:
         described = None
     if not isinstance(described, dict) or not {"recipe", "fingerprints"} <= described.keys():
         raise RunError(f"{run}/{RECIPE_FILE} is none that a run wrote; move it, or name another run folder")
+    return described
+
+
+def read_training(folder: Folder) -> dict[str, Any]:
+    """What the train.yaml of a training of its own says.
+
+    Raises:
+        RunError: the file is none that such a training wrote.
+    """
+    try:
+        described = yaml.safe_load(folder.read_bytes(TRAIN_FILE))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        described = None
+    parts = {"shards": str, "dataset_sha256": str, "samples": int, "train": dict, "resolved": dict, "seed": int}
+    if not isinstance(described, dict) or not all(isinstance(described.get(k), kind) for k, kind in parts.items()):
+        raise RunError(f"{folder}/{TRAIN_FILE} is none that a training wrote; move it, or name another folder")
     return described
 
 

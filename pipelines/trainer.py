@@ -8,29 +8,32 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
+import ray
 import ray.train
 import torch
 from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig, UserCallback, WorkerGroupError
 from ray.train.torch import TorchTrainer, get_device
 
 from manifests.store import Folder
-from pipelines.cluster import train_cpus
+from pipelines.cluster import lack, train_cpus
 from pipelines.memory import KEEPING
 from pipelines.parts import StageError, own_words
 from pipelines.progress import Reporter, watched
-from pipelines.recipe import Resources, TrainSettings
-from training import loop
+from pipelines.recipe import IN_A_RECIPE, Resources, TrainSettings, WorkerNames
+from training import checkpoint, loop
 from training.checkpoint import DamagedCheckpoint
-from training.endings import Diverged, Interrupted, Stopped
+from training.endings import Diverged, Interrupted, Stopped, Untrainable
 from training.metrics import Row
-from training.outputs import SUMMARY
+from training.outputs import CHECKPOINTS, SUMMARY
 from training.proof import OrderBroken
 from training.reading import DamagedShard
 
+TRAIN_FILE = "train.yaml"
 PROGRESS_FILE = "progress.json"
 _RAY_FOLDER = ".ray"
 # What another try would meet again. All else may be a lost worker's doing: what the others say then is of many kinds.
-_FOR_GOOD = (DamagedShard, DamagedCheckpoint, Diverged, Stopped, OrderBroken, ValueError)
+# A ValueError of others is among that, such as pyarrow's where a file of an object store came in part.
+_FOR_GOOD = (DamagedShard, DamagedCheckpoint, Diverged, Stopped, OrderBroken, Untrainable)
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,7 @@ class Training:
         """(images seen, images to see); all 0 before the data set is known."""
         if not self.shards.exists("dataset.json"):
             return 0, 0
-        samples = self.shards.read_json("dataset.json")["samples"]["train"]
-        return self.seen(), self.settings.updates(samples) * self.settings.resolved().batch_images
+        return self.seen(), self.wanted_updates() * self.settings.resolved().batch_images
 
     def seen(self) -> int:
         """Images seen so far."""
@@ -59,45 +61,71 @@ class Training:
 
     def wanted_updates(self) -> int:
         """Updates in all that the settings ask for on these shards."""
-        return self.settings.updates(self.shards.read_json("dataset.json")["samples"]["train"])
+        return self.settings.updates(self._samples())
+
+    def check_begun(self) -> None:
+        """Check that the last checkpoint, if any, can be gone on from.
+
+        Raises:
+            NotThisTraining: it is of other settings or other shards.
+            DamagedCheckpoint: it can't be read.
+        """
+        state = checkpoint.load_latest(self.out.child(CHECKPOINTS))
+        if state is None or not self.shards.exists("dataset.json"):
+            return
+        # One that is done stays as it is, whatever shards are there now: some of its images may have been taken down.
+        goes_on = not 0 < self.wanted_updates() <= self.done_updates()
+        samples = self._samples() if goes_on else state.samples
+        precision = self.settings.precision or state.precision
+        checkpoint.check_same_run(state, self.settings.resolved(), precision, self.seed, samples)
+
+    def _samples(self) -> int:
+        return int(self.shards.read_json("dataset.json")["samples"]["train"])
 
 
-def run_training(training: Training, resources: Resources, reporter: Reporter, on_cluster: bool) -> dict[str, Any]:
+def run_training(
+    training: Training, resources: Resources, reporter: Reporter, on_cluster: bool, names: WorkerNames = IN_A_RECIPE
+) -> dict[str, Any]:
     """Train, or go on where the last checkpoint stands, inside a Ray session; return the training's summary.
 
     Raises:
         StageError: it can't be finished, with the words of the worker that could not go on.
+        ClusterError: no nodes of the cluster can ever hold the workers.
     """
+    if on_cluster and (lacking := lack(ray.nodes(), resources, names)):
+        reporter.say(f"train: {lacking}; waiting for nodes that it starts")
     cpus = train_cpus(resources, on_cluster)
     least, most = resources.train_range
     ray_folder = training.out.child(_RAY_FOLDER)
     seen, total = training.progress()
-    with reporter.bar("train", total, done=seen) as bar, watched(bar, training.seen):
-        finished = False
-        while not finished:  # once more after each time that the cluster took nodes back
-            trainer = TorchTrainer(
-                _train_worker,
-                train_loop_config={"training": training, "threads": cpus},
-                scaling_config=ScalingConfig(
-                    num_workers=most if least == most else (least, most),
-                    use_gpu=resources.gpu,
-                    resources_per_worker={"CPU": cpus},
-                ),
-                run_config=RunConfig(
-                    # A name of its own for every start: under an old one Ray Train would resume from its own notes,
-                    # and do nothing.
-                    name=uuid.uuid4().hex,
-                    storage_path=ray_folder.address,
-                    failure_config=FailureConfig(max_failures=resources.train_failures),
-                    callbacks=[_ForGood()],
-                    worker_runtime_env={} if resources.gpu else {"env_vars": KEEPING},
-                ),
-            )
-            try:
-                finished = bool(trainer.fit().return_value)
-            except Exception as error:  # Ray Train wraps whatever a worker raised in errors of several kinds
-                raise StageError(f"training stopped: {_words(error)}") from error
-    ray_folder.delete_all()
+    try:
+        with reporter.bar("train", total, done=seen) as bar, watched(bar, training.seen):
+            finished = False
+            while not finished:  # once more after each time that the cluster took nodes back
+                trainer = TorchTrainer(
+                    _train_worker,
+                    train_loop_config={"training": training, "threads": cpus},
+                    scaling_config=ScalingConfig(
+                        num_workers=most if least == most else (least, most),
+                        use_gpu=resources.gpu,
+                        resources_per_worker={"CPU": cpus},
+                    ),
+                    run_config=RunConfig(
+                        # A name of its own for every start: under an old one Ray Train would resume from its own notes,
+                        # and do nothing.
+                        name=uuid.uuid4().hex,
+                        storage_path=ray_folder.address,
+                        failure_config=FailureConfig(max_failures=resources.train_failures),
+                        callbacks=[_ForGood()],
+                        worker_runtime_env={} if resources.gpu else {"env_vars": KEEPING},
+                    ),
+                )
+                try:
+                    finished = bool(trainer.fit().return_value)
+                except Exception as error:  # Ray Train wraps whatever a worker raised in errors of several kinds
+                    raise StageError(f"training stopped: {_words(error)}") from error
+    finally:
+        ray_folder.delete_all()
     summary: dict[str, Any] = training.out.read_json(SUMMARY)
     return summary
 

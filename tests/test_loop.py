@@ -217,6 +217,16 @@ def test_a_checkpoint_of_another_run_is_refused(shards: Folder, tmp_path: Path) 
         train(shards, out, _settings(4, window_samples=10), 1)
 
 
+def test_a_precision_that_no_one_chose_stays_as_the_training_was_begun(shards: Folder, tmp_path: Path) -> None:
+    begun, chosen = Folder(tmp_path / "begun"), Folder(tmp_path / "chosen")
+    for out in (begun, chosen):
+        train(shards, out, _settings(2, precision="float64"), 1)
+    train(shards, begun, _settings(4), 1)  # on this device a new training would take float32
+    train(shards, chosen, _settings(4, precision="float64"), 1)
+    assert _state(begun).precision == "float64"
+    _assert_same(_state(begun).generator, _state(chosen).generator)
+
+
 def test_a_run_that_is_asked_to_end_leaves_a_checkpoint_to_go_on_from(shards: Folder, tmp_path: Path) -> None:
     whole, asked = Folder(tmp_path / "whole"), Folder(tmp_path / "asked")
     train(shards, whole, _settings(20), 1)

@@ -153,8 +153,19 @@ def test_a_name_like_no_other_gets_the_list(file: Path) -> None:
         ),
         (
             ["train={images: 9, overrides: {batch_norm: ghost, ghost_images: 32}}", "resources.train_workers=[1,8]"],
-            "does not divide by 3 or 5 or 6 or 7 or 8 workers in blocks of 32, .*, or workers: 1, 2, 4$",
+            "does not divide by 3 or 5 or 6 or 7 or 8 workers in blocks of 32, .*; try workers: 1, 2, 4$",
         ),
+        (["resources.train_workers=[2,64]"], r"train_workers=\[2, 64\]; try workers: 1, 2, 4, 8, 16, 32, 64, 128$"),
+        (
+            [
+                "train={images: 9, micro_images: 128, overrides: {batch_norm: ghost, ghost_images: 32}}",
+                "resources.train_workers=[1,2]",
+            ],
+            "part of 64 images does not divide by micro_images=128; try micro_images=32",
+        ),
+        (["train={epochs: .inf}"], r"train.epochs: Input should be a finite number \(got inf\)"),
+        (["train={epochs: 1, overrides: {learning_rate: .inf}}"], "learning_rate=inf: Input should be a finite number"),
+        (["train={epochs: 1, overrides: {name: mine}}"], "presets have no setting 'name'"),
         (["resources.train_workers=[4,2]"], r"train_workers=\[4, 2\] begins above its end; write \[2, 4\]"),
         (["deduplicate.keep.prefer_sources=[b, a]"], "prefer_sources names b, which is no source; sources are a$"),
         (
@@ -325,9 +336,11 @@ WITH: dict[str, dict[str, Any]] = {
         "encode": {"autoencoder": {"changes": True, "directions": 0, "mirror_units": False}}
     },
 }
-NO_OTHER_TRAINING = tuple(
-    f"train.{name}" for name in ("images", "epochs", "log_every_updates", "keep_checkpoints", "threads", "loader.")
-)
+_FREE = ("images", "epochs", "keep_checkpoints", "grid_images", "threads")
+_HOW = ("loader.", "precision", "compile", "micro_images")
+NO_OTHER_TRAINING = tuple(f"train.{name}" for name in _FREE + _HOW)
+_EVERY = ("checkpoint_every_images", "grid_every_images", "measure_every_images")
+GUARDS_ROWS = ("log_every_updates", *_EVERY, "measure_images")
 FIRST_STAGE = {"sources": "ingest", "seed": "ingest", "name": "report"}
 
 
@@ -344,6 +357,8 @@ def test_a_setting_changes_its_own_stage_and_those_after_it(key: str) -> None:
     base = recipe_of(train={"epochs": 4}).model_dump(mode="json")
     if key == "train.images":
         base["train"] |= {"images": 100, "epochs": None}
+    if key == "train.micro_images":
+        base |= WITH[key]
     changed = Recipe.model_validate(base).model_dump(mode="json") | WITH.get(key, {})
     *above, last = key.split(".")
     inner = changed
@@ -352,11 +367,20 @@ def test_a_setting_changes_its_own_stage_and_those_after_it(key: str) -> None:
     inner[last] = other_value(inner[last], key)
     before, after = (fingerprints(Recipe.model_validate(values)) for values in (base, changed))
     differ = [name for name in NAMES if before[name] != after[name]]
-    if key.startswith(("resources.", *NO_OTHER_TRAINING)):
+    if key.startswith(("resources.", *NO_OTHER_TRAINING)) or key.removeprefix("train.") in GUARDS_ROWS:
         assert differ == []
     else:
         first = FIRST_STAGE.get(key, key.split(".")[0])
         assert differ == NAMES[NAMES.index(first) :]
+
+
+@pytest.mark.parametrize("name", GUARDS_ROWS)
+@pytest.mark.parametrize("action", ["warn", "stop", "back"])
+def test_what_decides_which_rows_the_guard_sees_counts_where_it_may_step_in(name: str, action: str) -> None:
+    one, other = (
+        fingerprints(recipe_of(train={"epochs": 4, "guard": {"action": action}, name: value})) for value in (50, 60)
+    )
+    assert (one["train"] != other["train"]) == (action != "warn")
 
 
 def finished(folder: Path, encoder: bytes = b"weights") -> Folder:

@@ -45,14 +45,17 @@ def test_a_dry_run_shows_the_training_and_leaves_no_trace(shards: Folder, tmp_pa
     ("options", "error", "message"),
     [
         (("--workers", "3"), RunError, "batch_images=8 does not divide by 3 workers.*workers: 1, 2, 4, 8"),
-        (("--workers", "2-4"), RunError, r"does not divide by 3 workers.*train_workers=\[2, 4\]; try batch_images=12"),
+        (("--workers", "2-4"), RunError, r"does not divide by 3 workers.*--workers=2-4; try batch_images=12"),
         (("--workers", "4-2"), RunError, "write 2-4"),
         (("--workers", "two"), RunError, "--workers two: expected a number such as 4"),
+        (("--workers", "2-64"), RunError, "--workers=2-64; try workers: 1, 2, 4, 8$"),
         (("--set", "learning_rat=1"), RecipeError, "did you mean learning_rate"),
         (("--set", "learning_rate=-1"), RecipeError, "learning_rate"),
         (("--images", "8", "--epochs", "1"), RecipeError, "give one of them"),
         (("--set", "size_px=64"), RunError, "images of 32 px, the preset paper-64-narrow trains on 64.*size_px=32"),
-        (("--workers", "8", "--gpu"), ClusterError, "cores|GPUs"),
+        (("--workers", "8", "--gpu"), ClusterError, "^--workers=8 and --cpus=1 need 8 cores|^--gpu asks for 8 GPUs"),
+        (("--epochs", "inf"), RecipeError, "epochs: Input should be a finite number"),
+        (("--set", "learning_rate=.inf"), RecipeError, "learning_rate=inf: Input should be a finite number"),
     ],
 )
 def test_what_can_not_be_trained_is_refused_before_any_work(
@@ -87,12 +90,51 @@ def test_a_training_that_was_begun_takes_more_images_and_no_other_settings(shard
         )
         return _described(training, _dataset(shards), Resources())
 
+    def check(now: dict[str, object]) -> None:
+        _check_unchanged(run, now, _settings("paper-64", 80, None, small))
+
     run.write_bytes("train.yaml", yaml.safe_dump(described(80)).encode())
-    _check_unchanged(run, described(160, "threads=2", "loader.ahead_batches=2"))
+    check(described(160, "threads=2", "loader.ahead_batches=2", "log_every_updates=7", "compile=false"))
     with pytest.raises(RunError, match=r"(?s)seed: 0 -> 1"):
-        _check_unchanged(run, described(80, seed=1))
+        check(described(80, seed=1))
     with pytest.raises(RunError, match=r"(?s)learning_rate: 0.0002 -> 0.1.*Set it back, or name another folder"):
-        _check_unchanged(run, described(80, "learning_rate=0.1"))
+        check(described(80, "learning_rate=0.1"))
     shards.write_json("dataset.json", shards.read_json("dataset.json") | {"more": 1})
     with pytest.raises(RunError, match="dataset_sha256"):
-        _check_unchanged(run, described(80))
+        check(described(80))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "seed: 0", "train: {}\nsamples: many", "\x00"])
+def test_a_train_file_that_no_training_wrote_is_told_of(shards: Folder, tmp_path: Path, text: str) -> None:
+    Folder(tmp_path / "run").write_bytes("train.yaml", text.encode())
+    with pytest.raises(RunError, match=r"train\.yaml is none that a training wrote; move it"):
+        invoke(shards, tmp_path / "run", *SMALL)
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"samples": 3, "image_px": 32}', '{"samples": {"train": 3}}', "{"])
+def test_a_damaged_description_of_the_shards_is_told_of(shards: Folder, tmp_path: Path, text: str) -> None:
+    shards.write_bytes("dataset.json", text.encode())
+    with pytest.raises(RunError, match=r"dataset\.json does not say how many samples"):
+        invoke(shards, tmp_path / "run", *SMALL)
+
+
+def test_a_seed_that_no_generator_takes_is_refused(shards: Folder, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["train", shards.path(), "--run", str(tmp_path / "run"), "--seed", str(10**23)])
+    assert result.exit_code == 2
+
+
+def test_a_range_of_workers_is_told_with_each_part(shards: Folder, tmp_path: Path) -> None:
+    told = invoke(shards, tmp_path / "run", *SMALL, "--workers", "1-2", "--cpus", "1", "--dry-run")
+    assert "8 images; 8 a worker of 1, 4 a worker of 2" in told
+
+
+def test_a_training_of_its_own_is_no_run_and_has_a_status(shards: Folder, tmp_path: Path) -> None:
+    run = Folder(tmp_path / "run")
+    training = Training(shards, run.child("training"), _settings("paper-64-narrow", 80, None, ["size_px=32"]), 0)
+    run.write_bytes("train.yaml", yaml.safe_dump(_described(training, _dataset(shards), Resources())).encode())
+    run.child("training").write_json("progress.json", {"images_seen": 32})
+    with pytest.raises(RunError, match="is a training of its own, which dcgan train wrote"):
+        CliRunner().invoke(app, ["run", "demo", "--run", run.path(), "--dry-run"], catch_exceptions=False)
+    told = CliRunner().invoke(app, ["status", run.path()], catch_exceptions=False).output
+    assert "a training of its own" in " ".join(told.split())
+    assert "32 of 80" in told

@@ -99,6 +99,7 @@ def test_a_damaged_sample_that_one_of_two_workers_meets_ends_both_at_once(ray_se
     # Worker 0's own words and no others: had it been tried again, each worker's would stand there with its number.
     with pytest.raises(StageError, match=r"^training stopped: .*train-000003.tar, sample .*; write the shards again"):
         trained(shards, Folder(tmp_path / "out"), 2, settings(160))
+    assert not Folder(tmp_path / "out").exists(".ray")
 
 
 def test_fewer_shards_than_workers_and_an_epoch_shorter_than_a_batch(ray_session: None, tmp_path: Path) -> None:

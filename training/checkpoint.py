@@ -27,6 +27,7 @@ import torch
 from safetensors import SafetensorError
 
 from manifests.store import Folder
+from training.endings import NotThisTraining
 from training.presets import Preset
 
 _FORMAT = 2
@@ -87,7 +88,10 @@ def name_of(images_seen: int) -> str:
 def check_same_run(
     checkpoint: Checkpoint, preset: Preset, precision: str, seed: int, samples: int, order: str | None = None
 ) -> None:
-    """Raise ValueError if going on from the checkpoint would not be the same run. `order`: its identity, if known."""
+    """Raise NotThisTraining if going on from the checkpoint would not be the same run.
+
+    `order`: the identity of the order of samples, if it is known.
+    """
     wanted = preset.model_dump() | {"precision": precision, "seed": seed, "samples": samples}
     had = checkpoint.preset | {
         "precision": checkpoint.precision,
@@ -96,12 +100,12 @@ def check_same_run(
     }
     for key, value in wanted.items():
         if had.get(key) != value:
-            raise ValueError(
+            raise NotThisTraining(
                 f"{checkpoint.name} was trained with {key}={had.get(key)}, now {key}={value}; "
                 "set it back, or train into an empty folder"
             )
     if None not in (order, checkpoint.order) and order != checkpoint.order:
-        raise ValueError(
+        raise NotThisTraining(
             f"{checkpoint.name} was trained with another window_samples, or on shards of other sizes; "
             "set them back, or train into an empty folder"
         )

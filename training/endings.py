@@ -1,4 +1,12 @@
-"""Why a training ends before its last update."""
+"""Why a training does not begin, or ends before its last update."""
+
+
+class Untrainable(ValueError):
+    """The training can't begin, or go on, with these settings; another try would meet the same."""
+
+
+class NotThisTraining(Untrainable):
+    """A checkpoint is of a training with other settings or other shards."""
 
 
 class Diverged(Exception):

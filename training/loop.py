@@ -11,6 +11,7 @@ import torch
 
 from manifests.store import Folder
 from training import checkpoint
+from training.endings import Untrainable
 from training.order import SampleOrder
 from training.outputs import CHECKPOINTS, SUMMARY, Outputs
 from training.ranks import workers
@@ -38,7 +39,7 @@ def train(
     checkpoint after the next row.
 
     Raises:
-        ValueError: the batch doesn't divide by the workers, or the checkpoint in `out` is of another run.
+        Untrainable: the batch doesn't divide by the workers, or the checkpoint in `out` is of another run.
         DamagedShard, DamagedCheckpoint: a file is damaged.
         Diverged: a figure is not finite. Stopped: the guard's settings say so. Interrupted: `stop` did.
         RanksDiffer, OrderBroken: what must never be.
@@ -48,15 +49,18 @@ def train(
     device = torch.device(device)
     settings.share(rank, world)
     if workers() != world:
-        raise ValueError(f"world={world}, but torch.distributed has {workers()}; initialise its group first")
+        raise Untrainable(f"world={world}, but torch.distributed has {workers()}; initialise its group first")
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     preset = settings.resolved()
     reader = ShardReader(shards, preset.size_px, verify=settings.loader.verify, channels=preset.image_channels)
     order = SampleOrder(reader.shard_samples, seed, settings.window_samples)
     state = latest_of_all(out.child(CHECKPOINTS), device)
+    # What no one chose stays as it was begun: a training may move from CPUs to a GPU, and back.
+    precision = settings.precision_on(device, state.precision if state else None)
+    settings = settings.model_copy(update={"precision": precision})
     if state is not None:
-        checkpoint.check_same_run(state, preset, settings.precision_on(device), seed, len(reader), order.identity)
+        checkpoint.check_same_run(state, preset, precision, seed, len(reader), order.identity)
     total = max(settings.updates(len(reader)), state.update if state else 0)  # a run that was longer stays as it is
     if state is not None and state.update == total and out.exists(SUMMARY):
         summary: dict[str, Any] = out.read_json(SUMMARY)

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training.draws import Stream, permutation, philox
+from training.endings import Untrainable
 
 Positions = npt.NDArray[np.int64]
 
@@ -52,7 +53,7 @@ class Share(NamedTuple):
     block: int = 1
 
     def check(self) -> None:
-        """Raise ValueError if the workers can't have equal shares of whole blocks."""
+        """Raise Untrainable if the workers can't have equal shares of whole blocks."""
         least = self.block * self.world
         if self.batch_images % least:
             below, above = self.batch_images // least * least, -(-self.batch_images // least) * least
@@ -62,7 +63,7 @@ class Share(NamedTuple):
             ]
             blocks = f" in blocks of {self.block}" if self.block > 1 else ""
             workers = f"; or workers: {', '.join(map(str, fitting))}" if fitting else ""
-            raise ValueError(
+            raise Untrainable(
                 f"batch_images={self.batch_images} does not divide by {self.world} workers{blocks}; "
                 f"try batch_images={batches}{workers}"
             )
@@ -93,7 +94,7 @@ class SampleOrder:
         self.shard_samples = np.asarray(shard_samples, dtype=np.int64)
         self.samples = int(self.shard_samples.sum())
         if self.samples == 0:
-            raise ValueError("there are no samples to train on; the shards' train split is empty")
+            raise Untrainable("there are no samples to train on; the shards' train split is empty")
         if window_samples < 1:
             raise ValueError(f"window_samples={window_samples} must be 1 or more")
         self.seed = seed

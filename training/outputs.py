@@ -1,5 +1,6 @@
 """What a training leaves in its folder: metrics, grids, measurements, checkpoints, the summary. Worker 0 writes."""
 
+import re
 from types import TracebackType
 from typing import Any
 
@@ -20,6 +21,12 @@ EPOCHS = "epochs.json"
 GUARD = "guard.json"
 CHECKPOINTS, BEST, GRIDS = "checkpoints", "best", "grids"
 SHOWN_EPOCHS = (1, 5)  # the paper shows bedrooms after these
+
+
+def newest_grid(folder: Folder) -> str | None:
+    """The newest sample grid of a training's folder, made with batch statistics, by its path in there."""
+    grids = [name for name in folder.child(GRIDS).names() if re.fullmatch(r"grid-\d+-batch\.png", name)]
+    return f"{GRIDS}/{max(grids, key=lambda name: int(name.split('-')[1]))}" if grids else None
 
 
 class Outputs:

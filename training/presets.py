@@ -19,7 +19,7 @@ class Preset(BaseModel):
     Source: Radford et al. 2016, sections 3 and 4; the authors' code where the paper is silent.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(description="the preset's name")
     size_px: Literal[28, 32, 64, 128] = Field(default=64, description="side of the images")
@@ -153,7 +153,7 @@ def _nearest(word: str, words: list[str]) -> str:
     return found[0]
 
 
-def resolve(name: str, **overrides: Any) -> Preset:
+def resolve(name: str, /, **overrides: Any) -> Preset:
     """The preset called `name`, with some settings replaced.
 
     Raises:

@@ -10,7 +10,7 @@ import torch
 from manifests.store import Folder
 from training import adversarial, checkpoint, snapshot
 from training.batches import open_batches
-from training.endings import Diverged, Interrupted, Stopped
+from training.endings import Diverged, Interrupted, Stopped, Untrainable
 from training.guard import Guard
 from training.metrics import Interval, Row, not_finite, place, rounded
 from training.networks import Generator, count_parameters
@@ -32,7 +32,7 @@ def latest_of_all(folder: Folder, device: torch.device) -> checkpoint.Checkpoint
     update = state.update if state else 0
     seen = largest_of_workers(torch.tensor([update, -update], device=device)).tolist()
     if seen[0] != -seen[1]:
-        raise ValueError(
+        raise Untrainable(
             f"workers see different checkpoints in {folder} (updates {-seen[1]} to {seen[0]}); "
             "the run folder must lie on storage that all workers share"
         )

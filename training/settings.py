@@ -1,13 +1,14 @@
 """How long a preset is trained, and what is written on the way. Progress is counted in images."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from training.adversarial import Precision
 from training.batches import LoaderSettings
+from training.endings import Untrainable
 from training.guard import GuardSettings
 from training.order import Share
 from training.presets import Preset, resolve
@@ -16,7 +17,7 @@ from training.presets import Preset, resolve
 class TrainingSettings(BaseModel):
     """How long a preset is trained and what is written on the way."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     preset: str = Field(default="paper-64", description="name of the networks and their training: see dcgan describe")
     overrides: dict[str, Any] = Field(default_factory=dict, description="settings of the preset to replace")
@@ -24,7 +25,8 @@ class TrainingSettings(BaseModel):
     epochs: float | None = Field(default=None, gt=0, description="times to see each image; give this or images")
     precision: Precision | None = Field(
         default=None,
-        description="of the arithmetic; bfloat16: autocast; none: bfloat16 on a GPU, float32 on CPUs",
+        description="of the arithmetic; bfloat16: autocast; none: as the training was begun; on a GPU bfloat16, "
+        "on CPUs float32",
     )
     compile: bool | None = Field(
         default=None, description="let torch.compile make the networks' kernels; none: on a GPU, not on CPUs"
@@ -50,7 +52,7 @@ class TrainingSettings(BaseModel):
     )
     guard: GuardSettings = Field(default_factory=GuardSettings, description="When a training has gone wrong, and then?")
     threads: int | None = Field(
-        default=None, ge=1, description="torch's threads in each worker; none leaves torch's choice"
+        default=None, ge=1, description="torch's threads in each worker; none: as many as the worker has CPUs"
     )
     loader: LoaderSettings = Field(default_factory=LoaderSettings, description="How images are read ahead")
     window_samples: int = Field(default=65_536, ge=1, description="samples that are shuffled together, in whole shards")
@@ -81,26 +83,27 @@ class TrainingSettings(BaseModel):
         """A worker's share of the global batches.
 
         Raises:
-            ValueError: the batch doesn't divide by the workers, or their part by micro_images.
+            Untrainable: the batch doesn't divide by the workers, or their part by micro_images.
         """
         preset = self.resolved()
         share = Share(preset.batch_images, rank, world, preset.ghost_images or 1)
         share.check()
         if preset.batch_norm == "per_rank" and share.images < 2:
-            raise ValueError(
+            raise Untrainable(
                 f"batch_images={preset.batch_images} leaves {world} workers one image each, and batch_norm=per_rank "
                 "takes statistics of two or more; raise batch_images or set batch_norm=global"
             )
         if self.micro_images is not None and share.images % self.micro_images:
-            raise ValueError(
+            raise Untrainable(
                 f"a worker's part of {share.images} images does not divide by micro_images={self.micro_images}; "
                 f"try micro_images={preset.ghost_images}"
             )
         return share
 
-    def precision_on(self, device: torch.device) -> Precision:
-        """The precision on a device."""
-        return self.precision or ("bfloat16" if device.type == "cuda" else "float32")
+    def precision_on(self, device: torch.device, had: str | None = None) -> Precision:
+        """The precision on a device, of a training whose checkpoint `had` one."""
+        own = cast(Precision | None, had) or ("bfloat16" if device.type == "cuda" else "float32")
+        return self.precision or own
 
     def compiled_on(self, device: torch.device) -> bool:
         """Whether the networks are compiled on a device."""

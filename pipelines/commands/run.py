@@ -1,6 +1,5 @@
 """dcgan run: do all stages of a recipe, or go on where they stopped."""
 
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +15,8 @@ from pipelines.dry_run import planned_work
 from pipelines.progress import Reporter
 from pipelines.recipe import load_recipe
 from pipelines.run import check_unchanged, chosen_stages, run_recipe
-from pipelines.stages import STAGES, fingerprints, stages_of
+from pipelines.stages import STAGES, fingerprints, stages_of, train
+from training.outputs import newest_grid
 
 STAGE_NAMES = [stage.name for stage in STAGES]
 
@@ -85,17 +85,11 @@ def run(
     with Reporter(console) as reporter:
         run_recipe(loaded, folder, reporter, until=until, redo=redo, address=address)
     console.print(run_summary(folder))
-    outcome = {"audit page": "report/index.html", "sample grid": _newest_grid(folder)}
+    grid = newest_grid(folder.child(train.FOLDER))
+    outcome = {"audit page": "report/index.html", "sample grid": grid and f"{train.FOLDER}/{grid}"}
     for title, file in outcome.items():
         if file and folder.exists(file):
             console.print(f"{title}: {_shown(folder, file)}", highlight=False, soft_wrap=True)
-
-
-def _newest_grid(folder: Folder) -> str | None:
-    grids = [
-        name for name in folder.child("training").child("grids").names() if re.fullmatch(r"grid-\d+-batch\.png", name)
-    ]
-    return f"training/grids/{grids[-1]}" if grids else None
 
 
 def _shown(folder: Folder, name: str) -> str:

@@ -13,15 +13,17 @@ from rich.table import Table
 from manifests.store import Folder
 from pipelines.cluster import check_machine, is_cluster, session
 from pipelines.progress import Reporter
-from pipelines.recipe import RecipeError, Resources, TrainSettings, check_workers, made_settings
-from pipelines.run import RECIPE_FILE, RunError, locked, origin
-from pipelines.stages import NO_OTHER_TRAINING
-from pipelines.trainer import Training, run_training
+from pipelines.recipe import RecipeError, Resources, TrainSettings, WorkerNames, check_workers, made_settings
+from pipelines.run import RECIPE_FILE, RunError, locked, origin, read_training
+from pipelines.stages import no_other_training
+from pipelines.stages.train import FOLDER
+from pipelines.trainer import TRAIN_FILE, Training, run_training
+from training.endings import NotThisTraining
+from training.outputs import newest_grid
 from training.presets import Preset
 
-TRAIN_FILE = "train.yaml"
-FOLDER = "training"
 _EPOCHS = 5.0
+_NAMES = WorkerNames("--workers", "{}-{}", "--cpus", "--gpu", "leave --gpu out", before="")
 
 
 def train(
@@ -34,13 +36,22 @@ def train(
         str, typer.Option(metavar="N|MIN-MAX", help="Workers; a range: as many of these as there is room for")
     ] = "1",
     gpu: Annotated[bool, typer.Option("--gpu", help="One GPU a worker")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of all that is drawn by chance")] = 0,
+    cpus: Annotated[
+        int | None, typer.Option(min=1, help="CPUs a worker; default: its part of this machine's cores; 4 on a cluster")
+    ] = None,
+    failures: Annotated[
+        int, typer.Option(min=0, help="How often a training that lost a worker goes on")
+    ] = Resources.model_fields["train_failures"].default,
+    seed: Annotated[int, typer.Option(min=0, max=(1 << 63) - 1, help="Seed of all that is drawn by chance")] = 0,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting of the training or the preset"),
     ] = None,
     address: Annotated[
-        str | None, typer.Option(metavar="ADDR", help="A Ray cluster's address, or auto; default: an embedded Ray")
+        str | None,
+        typer.Option(
+            metavar="ADDR", help="A Ray cluster's address, or auto; default: RAY_ADDRESS, else an embedded Ray"
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be trained, and do nothing")] = False,
 ) -> None:
@@ -50,7 +61,7 @@ def train(
     """
     console = Console(markup=False)
     settings = _settings(preset, images, epochs, changes or [])
-    resources = Resources(train_workers=_workers(workers), gpu=gpu)
+    resources = Resources(train_workers=_workers(workers), train_cpus=cpus, gpu=gpu, train_failures=failures)
     folder, dataset = Folder(run), _dataset(Folder(shards))
     training = Training(Folder(shards), folder.child(FOLDER), settings, seed)
     if folder.exists(RECIPE_FILE):
@@ -59,16 +70,18 @@ def train(
             "for a training of its own name another folder"
         )
     try:
-        check_workers(settings.resolved(), resources)
-        for world in range(resources.train_range[0], resources.train_range[1] + 1):
-            settings.share(0, world)
+        check_workers(settings, resources, _NAMES)
     except ValueError as error:
         raise RunError(str(error)) from error
     _check_size(dataset, settings.resolved(), shards)
     described = _described(training, dataset, resources)
-    _check_unchanged(folder, described)
+    _check_unchanged(folder, described, settings)
+    try:
+        training.check_begun()
+    except NotThisTraining as error:
+        raise RunError(f"{folder}: {error}") from error
     if not is_cluster(address):
-        check_machine(resources)
+        check_machine(resources, _NAMES)
     if dry_run:
         console.print(_planned(training, dataset, resources))
         return
@@ -79,8 +92,8 @@ def train(
         return
     with locked(folder), Reporter(console) as reporter:
         folder.write_bytes(TRAIN_FILE, yaml.safe_dump(described, sort_keys=False, allow_unicode=True).encode())
-        with session(address, resources, trains=True):
-            summary = run_training(training, resources, reporter, is_cluster(address))
+        with session(address, resources, True, _NAMES):
+            summary = run_training(training, resources, reporter, is_cluster(address), _NAMES)
     _show(console, folder, summary)
 
 
@@ -104,7 +117,7 @@ def _settings(preset: str, images: int | None, epochs: float | None, changes: li
 def _workers(text: str) -> int | tuple[int, int]:
     found = re.fullmatch(r"([1-9]\d*)(?:-([1-9]\d*))?", text)
     if found is None:
-        raise RunError(f"--workers {text}: expected a number such as 4, or a range such as 2-8")
+        raise RunError(f"--workers {text}: expected a number such as 4, or a range such as 1-2")
     least, most = int(found[1]), int(found[2] or found[1])
     if least > most:
         raise RunError(f"--workers {text} begins above its end; write {most}-{least}")
@@ -118,7 +131,16 @@ def _dataset(shards: Folder) -> dict[str, Any]:
             f"{shards} is no folder of finished shards: it has no {' and no '.join(missing)}; "
             "make one with dcgan run RECIPE --run RUN --until shard, and name RUN/shards"
         )
-    dataset: dict[str, Any] = shards.read_json("dataset.json")
+    try:
+        dataset: dict[str, Any] = shards.read_json("dataset.json")
+        whole = isinstance(dataset["samples"].get("train", 0), int) and isinstance(dataset["image_px"], int)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise RunError(
+            f"{shards}/dataset.json does not say how many samples of how many pixels there are; "
+            "write the shards again: dcgan run RECIPE --run RUN --redo shard"
+        )
     if not dataset["samples"].get("train"):
         raise RunError(f"{shards} has no training samples; make shards with a smaller shard.heldout_share")
     return dataset
@@ -146,15 +168,13 @@ def _described(training: Training, dataset: dict[str, Any], resources: Resources
     }
 
 
-def _check_unchanged(folder: Folder, now: dict[str, Any]) -> None:
+def _check_unchanged(folder: Folder, now: dict[str, Any], settings: TrainSettings) -> None:
     """Raise RunError where a training that was begun was one of other settings or other shards."""
     if not folder.exists(TRAIN_FILE):
         return
-    before = yaml.safe_load(folder.read_bytes(TRAIN_FILE))
-    if not isinstance(before, dict) or not now.keys() <= before.keys():
-        raise RunError(f"{folder}/{TRAIN_FILE} is none that a training wrote; move it, or name another folder")
+    before = read_training(folder)
     # What is replaced of the preset, and which of the two was named, shows in `resolved`.
-    left_out = {*NO_OTHER_TRAINING, "overrides"}
+    left_out = {*no_other_training(settings), "overrides"}
     compared = [("", "seed"), ("", "dataset_sha256"), *(("resolved", name) for name in now["resolved"])]
     compared += [("train", name) for name in now["train"] if name not in left_out]
     changed = []
@@ -170,12 +190,15 @@ def _check_unchanged(folder: Folder, now: dict[str, Any]) -> None:
 def _planned(training: Training, dataset: dict[str, Any], resources: Resources) -> Table:
     preset, (least, most) = training.settings.resolved(), resources.train_range
     wanted, samples = training.wanted_updates(), dataset["samples"]["train"]
-    seen, shares = training.seen(), [training.settings.share(0, world).images for world in (least, most)]
+    seen, worlds = training.seen(), range(least, most + 1)
+    shares = [f"{training.settings.share(0, world).images} a worker" for world in worlds]
+    if len(worlds) > 1:
+        shares = [f"{share} of {world}" for share, world in zip(shares, worlds, strict=True)]
     table = Table("what", "value", title=f"{training.out}", title_justify="left")
     rows = {
         "preset": f"{preset.name}, {preset.size_px} px, width {preset.width}",
         "samples": f"{samples:,} of {training.shards}",
-        "batch": f"{preset.batch_images} images; {' to '.join(map(str, dict.fromkeys(shares)))} a worker",
+        "batch": f"{preset.batch_images} images; {', '.join(shares)}",
         "workers": f"{least}" if least == most else f"{least} to {most}",
         "updates": f"{wanted:,}",
         "images to see": f"{wanted * preset.batch_images:,}, {wanted * preset.batch_images / samples:,.2f} epochs",
@@ -193,7 +216,7 @@ def _show(console: Console, folder: Folder, summary: dict[str, Any]) -> None:
         table.add_row(name.replace("_", " "), f"{summary.get(name):,}" if summary.get(name) is not None else "-")
     console.print(table)
     training = folder.child(FOLDER)
-    grids = [name for name in training.child("grids").names() if name.startswith("grid-")]
-    if grids:
-        console.print(f"sample grid: {training.child('grids').path(grids[-1])}", soft_wrap=True)
-    console.print(f"checkpoint: {training.path(summary['checkpoint'])}", soft_wrap=True)
+    grid = newest_grid(training)
+    if grid:
+        console.print(f"sample grid: {training.child(grid)}", soft_wrap=True)
+    console.print(f"checkpoint: {training.child(summary['checkpoint'])}", soft_wrap=True)

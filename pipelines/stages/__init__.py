@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import Any
 
 from manifests.store import Folder
-from pipelines.recipe import Recipe, fingerprint
+from pipelines.recipe import Recipe, TrainSettings, fingerprint
 from pipelines.stages import deduplicate, encode, evaluate, fetch, ingest, report, shard, train
 from pipelines.stages.context import Context, Counts
 from pipelines.stages.earlier import earlier_runs, encoder_sha256, identity
@@ -38,6 +38,7 @@ class Stage:
     outside: tuple[str, ...] = ()  # files that it writes at the top of the run
     wanted: Callable[[Recipe], bool] = _always  # whether a recipe has it at all
     check: Callable[[Recipe, Folder], None] = _nothing_to_check  # raises, before any work, what would stop it later
+    check_begun: Callable[[Recipe, Folder], None] = _nothing_to_check  # the same of a stage that is to go on, or stay
     is_behind: Callable[[Recipe, Folder], bool] = _never  # whether, though it was done, the recipe asks for more of it
 
     @property
@@ -56,8 +57,34 @@ class Stage:
         return int(finished), int(total)
 
 
-# What of the training's settings leaves its result alone, and how far it goes: a training can be made longer.
-NO_OTHER_TRAINING = {"images", "epochs", "log_every_updates", "keep_checkpoints", "threads", "loader"}
+# What of the training's settings moves no weight, and how far it goes: a training can be made longer. What is drawn and
+# kept on the way, and so which checkpoint is the best so far, may differ. The precision is held against that of the
+# checkpoint.
+_NO_OTHER_WEIGHTS = {
+    "images",
+    "epochs",
+    "keep_checkpoints",
+    "grid_images",
+    "threads",
+    "loader",
+    "precision",
+    "compile",
+    "micro_images",
+}
+# Nor these, as long as the guard only warns: otherwise they decide which rows it sees, and so when it steps in.
+_GUARDS_ROWS = {
+    "log_every_updates",
+    "checkpoint_every_images",
+    "grid_every_images",
+    "measure_every_images",
+    "measure_images",
+}
+
+
+def no_other_training(settings: TrainSettings) -> set[str]:
+    """The settings that may change while a training goes on."""
+    return _NO_OTHER_WEIGHTS | (_GUARDS_ROWS if settings.guard.action == "warn" else set())
+
 
 STAGES = (
     Stage(
@@ -88,8 +115,9 @@ STAGES = (
     Stage(
         "train",
         train,
-        lambda r: r.train.model_dump(mode="json", exclude=NO_OTHER_TRAINING),
+        lambda r: r.train.model_dump(mode="json", exclude=no_other_training(r.train)),
         images="images_seen",
+        check_begun=train.check_begun,
         is_behind=train.is_behind,
     ),
     Stage("evaluate", evaluate, lambda r: r.evaluate),

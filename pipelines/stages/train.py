@@ -1,9 +1,11 @@
 """Train: the recipe's preset on the run's shards."""
 
 from manifests.store import Folder
+from pipelines.parts import StageError
 from pipelines.recipe import Recipe
 from pipelines.stages.context import Context, Counts
 from pipelines.trainer import Training, run_training
+from training.endings import NotThisTraining
 
 FOLDER = "training"
 
@@ -23,6 +25,14 @@ def run(context: Context) -> Counts:
 def training_of(recipe: Recipe, run: Folder) -> Training:
     """The training of a run."""
     return Training(run.child("shards"), run.child(FOLDER), recipe.train, recipe.seed)
+
+
+def check_begun(recipe: Recipe, run: Folder) -> None:
+    """Raise StageError where the training that was begun can't go on, or stay, with what the recipe says now."""
+    try:
+        training_of(recipe, run).check_begun()
+    except NotThisTraining as error:
+        raise StageError(f"train: {error}, or begin it anew with --redo train") from error
 
 
 def is_behind(recipe: Recipe, run: Folder) -> bool:
