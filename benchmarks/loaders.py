@@ -94,7 +94,13 @@ def ray_data(folder: Path) -> Loader:
     import ray
     import ray.data
 
-    ray.init(num_cpus=WORKERS, logging_level=logging.ERROR, include_dashboard=False)
+    root = str(Path(__file__).resolve().parents[1])  # where its workers find the decoder
+    ray.init(
+        num_cpus=WORKERS,
+        logging_level=logging.ERROR,
+        include_dashboard=False,
+        runtime_env={"env_vars": {"PYTHONPATH": root}},
+    )
     ray.data.DataContext.get_current().enable_progress_bars = False
     tars = sorted(str(path) for path in (folder / "tars").glob("train-*.tar"))
 

@@ -103,8 +103,8 @@ def draw_images(config: Config, scratch: Path) -> None:
 def train_ours(config: Config, scratch: Path) -> dict[str, float]:
     """Our loop's own figures, of the rows between the first and the last.
 
-    The last update of a training, or an epoch, as one in some hundreds before it, also draws grids, measures samples and
-    writes a checkpoint: in a measurement of a few updates it would count for far more than in a training.
+    The last update of a training or an epoch, as one in some hundreds before it, also draws grids, measures samples
+    and writes a checkpoint: in a measurement of a few updates it would count for far more than in a training.
     """
     with tempfile.TemporaryDirectory(dir=scratch, prefix="run-") as out:
         settings = TrainingSettings(
