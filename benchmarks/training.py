@@ -76,7 +76,7 @@ class Config:
 
 
 CONFIGS = {
-    "64px-w64": Config(size_px=64, width=64, batch_images=128, warm=1, updates=5),
+    "64px-w64": Config(size_px=64, width=64, batch_images=128, warm=3, updates=9),
     "64px-w128": Config(size_px=64, width=128, batch_images=64, warm=1, updates=3),
     "32px-w64": Config(size_px=32, width=64, batch_images=128, warm=3, updates=15),
 }
