@@ -185,9 +185,9 @@ class Guard:
                 "unstable",
                 wrong=above >= rules.unstable_rows,
                 recovered=above == 0,
-                message=f"loss_d={row['loss_d']:.3g}: of the last {rules.unstable_of} rows {above} (n times that "
-                f"counts n) had a loss of D above {most:.3g}, worse than a tossed coin ({self.chance_loss_d:.3g}); "
-                f"{rules.unstable_rows} are too many: the steps overshoot",
+                message=f"loss_d={row['loss_d']:.3g}: {above} of the last {rules.unstable_of} rows, one of several "
+                f"times {most:.3g} counted as often, had a loss of D above {most:.3g}, worse than a tossed coin "
+                f"({self.chance_loss_d:.3g}); {rules.unstable_rows} are too many: the steps overshoot",
             )
 
     def _collapsed(self, row: Row) -> Iterator[_Seen]:
