@@ -78,14 +78,17 @@ def digests(out: Folder) -> list[dict[str, Any]]:
 def test_begun_by_one_worker_and_ended_by_two_it_deals_and_learns_the_same(
     ray_session: None, shards: Folder, tmp_path: Path
 ) -> None:
-    alone, changed = Folder(tmp_path / "alone"), Folder(tmp_path / "changed")
+    alone, both, changed = (Folder(tmp_path / name) for name in ("alone", "both", "changed"))
     assert trained(shards, alone, 1, settings(160, precision="float64"))["workers"] == 1
+    assert trained(shards, both, 2, settings(160, precision="float64"))["workers"] == 2
     trained(shards, changed, 1, settings(80, precision="float64"))
     assert len(digests(changed)) == 1
     # A range takes what there is room for: both cores of the session.
-    assert trained(shards, changed, (1, 2), settings(160, precision="float64"))["updates"] == 20
+    ended = trained(shards, changed, (1, 2), settings(160, precision="float64"))
+    assert (ended["updates"], ended["workers"]) == (20, 2)
     assert len(digests(alone)) == 2
-    assert digests(alone) == digests(changed)
+    assert digests(alone) == digests(both) == digests(changed)
+    assert largest_difference(alone, both) <= 1e-9
     assert largest_difference(alone, changed) <= 1e-9
     assert not changed.exists(".ray")
 
