@@ -193,3 +193,9 @@ def test_where_there_is_nothing_to_go_back_to_the_advice_is_to_stop() -> None:
     assert guard.alarmed
     guard.look(row(2))
     assert not guard.alarmed
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_a_threshold_must_be_a_number(value: float) -> None:
+    with pytest.raises(ValueError, match="finite number"):
+        GuardSettings(most_distance=value)

@@ -31,7 +31,7 @@ _CACHED_OPEN = 16  # what is deleted from the cache keeps its bytes on the disk 
 class LoaderSettings(BaseModel):
     """How images are read ahead. Changes no result."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     loaders: int | None = Field(
         default=None,

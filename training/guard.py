@@ -25,7 +25,7 @@ class GuardSettings(BaseModel):
     alternations, against 20 times as much.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     action: Literal["warn", "stop", "back"] = Field(
         default="warn",
