@@ -22,12 +22,13 @@ pytestmark = pytest.mark.timeout(60)
 
 # A trainer of its own: prints the loaders' process ids once they work, then waits in the way that is asked for.
 TRAINER = """
-    import os, sys, time
+    import os, signal, sys, time
     from manifests.store import Folder
     from training.batches import LoaderSettings, open_batches
     from training.order import SampleOrder, Share
     from training.reading import ShardReader
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs are started without
     reader = ShardReader(Folder(sys.argv[1]), 32)
     order = SampleOrder(reader.shard_samples, 1, 20)
     try:
