@@ -41,6 +41,12 @@ def place(update: int, batch_images: int, samples: int) -> Row:
     }
 
 
+def passes(every_images: int, update: int, batch_images: int) -> bool:
+    """Whether the last of `update` updates reached or passed a multiple of `every_images`."""
+    images = update * batch_images
+    return images // every_images > (images - batch_images) // every_images
+
+
 def rounded(figures: Row) -> Row:
     """Figures with the digits that are worth keeping in a log."""
     return {name: value if value is None else float(f"{value:.6g}") for name, value in figures.items()}

@@ -1,6 +1,8 @@
 """What a training leaves in its folder: metrics, grids, measurements, checkpoints, the summary. Worker 0 writes."""
 
+import contextlib
 import re
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -10,7 +12,7 @@ from manifests.store import Folder
 from training import checkpoint
 from training.draws import Stream, permutation, philox
 from training.likeness import LEAST_IMAGES, Yardstick
-from training.metrics import MetricsLog, Row
+from training.metrics import MetricsLog, Row, passes
 from training.networks import Generator
 from training.reading import ShardReader
 from training.samples import fixed_z, generate, labelled, png, sample_grid
@@ -27,6 +29,16 @@ def newest_grid(folder: Folder) -> str | None:
     """The newest sample grid of a training's folder, made with batch statistics, by its path in there."""
     grids = [name for name in folder.child(GRIDS).names() if re.fullmatch(r"grid-\d+-batch\.png", name)]
     return f"{GRIDS}/{max(grids, key=lambda name: int(name.split('-')[1]))}" if grids else None
+
+
+@contextlib.contextmanager
+def evaluating(network: Generator) -> Iterator[None]:
+    """Inside the block, batch norm looks at the batch at hand alone, so that one worker may make pictures."""
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train()
 
 
 class Outputs:
@@ -71,13 +83,15 @@ class Outputs:
         if self._yardstick is None:
             chosen = permutation(len(self.reader), philox(self.seed, Stream.MEASURED))[:images]
             self._yardstick = Yardstick(self.reader.images(np.sort(chosen)), self.seed)
-        return self._yardstick.measure(generate(generator, fixed_z(generator.preset, self.seed, images)))
+        with evaluating(generator):
+            samples = generate(generator, fixed_z(generator.preset, self.seed, images))
+        return self._yardstick.measure(samples)
 
     def draw_grids(self, generator: Generator, update: int, samples: int, last: bool) -> None:
         """Write the sample grids that are due: at intervals, at the end, and after epochs 1 and 5."""
         images_seen = update * self.batch_images
         names = []
-        if last or self.settings.passes(self.settings.grid_every_images, update):
+        if last or passes(self.settings.grid_every_images, update, self.batch_images):
             names.append(f"grid-{images_seen:09d}")
         names += [
             f"epoch-{epoch:03d}"
@@ -87,7 +101,8 @@ class Outputs:
         if not names:
             return
         for statistics in ("batch", "standing"):
-            picture = sample_grid(generator, self.seed, self.settings.grid_images, statistics)
+            with evaluating(generator):
+                picture = sample_grid(generator, self.seed, self.settings.grid_images, statistics)
             picture = labelled(picture, f"{images_seen:,} images seen, {statistics} statistics")
             for name in names:
                 self.folder.child(GRIDS).write_bytes(f"{name}-{statistics}.png", png(picture))

@@ -12,8 +12,8 @@ from training import adversarial, checkpoint, snapshot
 from training.batches import open_batches
 from training.endings import Diverged, Interrupted, Stopped, Untrainable
 from training.guard import Guard
-from training.metrics import Interval, Row, not_finite, place, rounded
-from training.networks import Generator, count_parameters
+from training.metrics import Interval, Row, not_finite, passes, place, rounded
+from training.networks import count_parameters
 from training.order import SampleOrder
 from training.outputs import BEST, CHECKPOINTS, Outputs
 from training.proof import Proof
@@ -125,8 +125,7 @@ class Session:
                 self._end_epochs()
                 last = self.update == total
                 if self.outputs:
-                    with _evaluating(self.players.generator):
-                        self.outputs.draw_grids(self.players.generator, self.update, self.order.samples, last)
+                    self.outputs.draw_grids(self.players.generator, self.update, self.order.samples, last)
                 measuring = last or self._passes(self.settings.measure_every_images or self.settings.grid_every_images)
                 keeping = last or self._passes(self.settings.checkpoint_every_images)
                 if not (measuring or keeping or self.update % self.settings.log_every_updates == 0):
@@ -157,7 +156,7 @@ class Session:
             self.seconds = time.perf_counter() - self.began
 
     def _passes(self, every_images: int) -> bool:
-        return self.settings.passes(every_images, self.update)
+        return passes(every_images, self.update, self.preset.batch_images)
 
     def _end_epochs(self) -> None:
         ended = self.proof.end_epochs(self.update * self.preset.batch_images)
@@ -171,8 +170,7 @@ class Session:
         row["seconds"] = round(time.perf_counter() - self.began, 3)
         finite = not not_finite(row)
         if self.outputs and measuring and finite:
-            with _evaluating(self.players.generator):
-                row |= rounded(self.outputs.measure(self.players.generator))
+            row |= rounded(self.outputs.measure(self.players.generator))
         verdict = self.watch.judge(row, self.best is not None)
         if self.outputs and len(self.watch.events) > self._events_written:
             self._write_events()
@@ -262,13 +260,3 @@ class Session:
             "checkpoint": f"{CHECKPOINTS}/{checkpoint.name_of(images_seen)}",
         }
         return self.outputs.summarise(facts) if self.outputs else facts
-
-
-@contextlib.contextmanager
-def _evaluating(network: Generator) -> Iterator[None]:
-    """Inside the block, batch norm looks at the batch at hand alone, so that one worker may make pictures."""
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train()

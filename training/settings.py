@@ -108,9 +108,3 @@ class TrainingSettings(BaseModel):
     def compiled_on(self, device: torch.device) -> bool:
         """Whether the networks are compiled on a device."""
         return self.compile if self.compile is not None else device.type == "cuda"
-
-    def passes(self, every_images: int, update: int) -> bool:
-        """Whether the last of `update` updates reached or passed a multiple of `every_images`."""
-        batch_images = self.resolved().batch_images
-        images = update * batch_images
-        return images // every_images > (images - batch_images) // every_images
