@@ -18,7 +18,18 @@ from manifests.images import Limits
 from pipelines.faces import FaceSettings
 from pipelines.faults import told
 from pipelines.filters import FilterSettings
+from pipelines.labelled.attributes import AttributesSettings
+from pipelines.labelled.boxes import BoxesSettings
+from pipelines.labelled.classes import LabelledSettings
 from pipelines.sources import Source
+from training.evaluation.arithmetic import ArithmeticSettings
+from training.evaluation.distribution import DistributionSettings
+from training.evaluation.filters import FiltersSettings
+from training.evaluation.memorisation import MemorisationSettings
+from training.evaluation.nearest import NearestSettings
+from training.evaluation.removal import RemovalSettings
+from training.evaluation.table import FeaturesSettings
+from training.evaluation.turn import TurnSettings
 from training.evaluation.walk import WalkSettings
 from training.settings import TrainingSettings
 
@@ -94,7 +105,21 @@ class TrainSettings(TrainingSettings):
 class EvaluateSettings(_Settings):
     """The measurements."""
 
+    what: tuple[str, ...] = Field(("walk",), description="Which measurements are taken: see dcgan evaluate --help")
+    labelled: LabelledSettings | None = Field(None, description="Pictures with classes, for features and nearest")
+    attributes: AttributesSettings | None = Field(None, description="Pictures with attributes, for arithmetic and turn")
+    boxes: BoxesSettings | None = Field(None, description="Pictures with boxes around an object, for removal")
     walk: WalkSettings = Field(default_factory=WalkSettings, description="The latent walk")
+    features: FeaturesSettings = Field(default_factory=FeaturesSettings, description="The discriminator's features")
+    filters: FiltersSettings = Field(default_factory=FiltersSettings, description="What the filters see")
+    removal: RemovalSettings = Field(default_factory=RemovalSettings, description="The removal of an object")
+    arithmetic: ArithmeticSettings = Field(default_factory=ArithmeticSettings, description="Sums of concepts")
+    turn: TurnSettings = Field(default_factory=TurnSettings, description="The axis between two concepts")
+    memorisation: MemorisationSettings = Field(default_factory=MemorisationSettings, description="Learnt by heart?")
+    distribution: DistributionSettings = Field(
+        default_factory=DistributionSettings, description="Samples against real pictures, as distributions"
+    )
+    nearest: NearestSettings = Field(default_factory=NearestSettings, description="Nearest-neighbour classification")
 
 
 Count = Annotated[int, Field(ge=1)]

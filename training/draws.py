@@ -24,6 +24,20 @@ class Stream(IntEnum):
     WEIGHTS = 7
     LIKENESS = 8
     MEASURED = 9
+    FEATURES = 10
+    LABELLED_DRAWS = 11
+    KMEANS = 12
+    SEARCH = 13
+    NOISE = 14
+    ATTRIBUTES = 15
+    BOXES = 16
+    REMOVAL = 17
+    ARITHMETIC = 18
+    TURN = 19
+    MEMORISATION = 20
+    DISTRIBUTION = 21
+    FILTERS = 22
+    CONDITION = 23
 
 
 def philox(seed: int, stream: Stream, first: int = 0, second: int = 0) -> np.random.Philox:

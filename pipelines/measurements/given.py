@@ -1,0 +1,69 @@
+"""What a measurement may use beside the networks: the run's shards and codes, and pictures of which something is known."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from manifests.store import Folder
+from pipelines.recipe import EvaluateSettings
+from training.draws import Stream, permutation, philox
+from training.evaluation.measured import Measured, Subject, Unmeasurable
+from training.presets import Preset
+from training.reading import ShardReader
+from training.samples import Images
+
+
+@dataclass(frozen=True)
+class Given:
+    """All that a measurement works on.
+
+    shards: RUN/shards, of which the networks were trained; None where only a checkpoint was named
+    codes: RUN/codes, where the run's autoencoder is; None likewise
+    """
+
+    subject: Subject
+    settings: EvaluateSettings
+    shards: Folder | None = None
+    codes: Folder | None = None
+
+    def images(self, split: Literal["train", "heldout"], most: int | None, stream: Stream) -> Images:
+        """Pictures of the run's shards, drawn by the seed without repeats; all of a split where it has fewer.
+
+        Returns:
+            images: uint8[N, size_px, size_px, C], RGB or grey.
+        """
+        if self.shards is None:
+            raise Unmeasurable("real pictures are needed: name a run, or the shards with --shards")
+        preset = self.subject.preset
+        reader = ShardReader(self.shards, preset.size_px, split, channels=preset.image_channels)
+        drawn = permutation(len(reader), philox(self.subject.seed, stream))[:most]
+        return reader.images(np.sort(drawn))
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """What is known before any work begins, to say what can't be measured and why."""
+
+    preset: Preset
+    settings: EvaluateSettings
+    has_shards: bool
+    has_codes: bool
+
+
+def _nothing_to_check(ready: Readiness) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A measurement: its title on the page, how it is taken, and what has to be there.
+
+    check: raises Unmeasurable, with what to set, before any work begins.
+    """
+
+    name: str
+    title: str
+    take: Callable[[Given], Measured]
+    check: Callable[[Readiness], None] = _nothing_to_check
