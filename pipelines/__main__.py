@@ -11,6 +11,7 @@ from pipelines.commands import (
     dedup,
     describe,
     draw,
+    evaluate,
     export,
     faces,
     forget,
@@ -41,6 +42,7 @@ app.command("review")(review.review)
 app.command("pack")(pack.pack)
 app.command("faces")(faces.faces)
 app.command("forget")(forget.forget)
+app.command("evaluate")(evaluate.evaluate)
 app.command("sample")(sample.sample)
 app.command("describe")(describe.describe)
 app.command("import-authors")(import_authors.import_authors)

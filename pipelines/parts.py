@@ -39,14 +39,14 @@ def _import_stages() -> None:
     time.sleep(0.1)  # or one worker might do the work of all
 
 
-def run_task(work: Callable[..., Result], *given: Any, cpus: int = 1) -> Result:
-    """Do one piece of work as a Ray task of so many CPUs, and return what it returns.
+def run_task(work: Callable[..., Result], *given: Any, cpus: int = 1, gpus: int = 0) -> Result:
+    """Do one piece of work as a Ray task of so many CPUs and GPUs, and return what it returns.
 
     Raises:
         StageError: it failed, with the error's own words.
     """
     try:
-        result: Result = ray.get(ray.remote(num_cpus=cpus)(work).remote(*given))
+        result: Result = ray.get(ray.remote(num_cpus=cpus, num_gpus=gpus)(work).remote(*given))
     except RayError as error:
         raise StageError(own_words(error)) from error
     return result

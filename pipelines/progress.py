@@ -86,13 +86,35 @@ class Reporter:
 @contextmanager
 def watched(bar: Bar, count: Callable[[], int]) -> Iterator[None]:
     """Move the bar to what is counted, every second while the block lasts: for work that others do."""
-    ended = threading.Event()
+    with _every_second(lambda: bar.reach(count())):
+        yield
+
+
+@contextmanager
+def heard(reporter: Reporter, last: Callable[[], str]) -> Iterator[None]:
+    """Say each new line that others leave, as seen every second while the block lasts; an empty one is none."""
+    before = ""
 
     def look() -> None:
-        while not ended.wait(_LOOK_EVERY_S):
-            bar.reach(count())
+        nonlocal before
+        line = last()
+        if line and line != before:
+            reporter.say(line)
+        before = line
 
-    watcher = threading.Thread(target=look, name="progress", daemon=True)
+    with _every_second(look):
+        yield
+
+
+@contextmanager
+def _every_second(look: Callable[[], None]) -> Iterator[None]:
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(_LOOK_EVERY_S):
+            look()
+
+    watcher = threading.Thread(target=watch, name="progress", daemon=True)
     watcher.start()
     try:
         yield

@@ -102,10 +102,23 @@ class TrainSettings(TrainingSettings):
     """The training run: what is trained. How many workers do it stands under `resources`."""
 
 
+MeasurementName = Literal[
+    "walk",
+    "features",
+    "filters",
+    "removal",
+    "arithmetic",
+    "turn",
+    "memorisation",
+    "distribution",
+    "nearest",
+]
+
+
 class EvaluateSettings(_Settings):
     """The measurements."""
 
-    what: tuple[str, ...] = Field(("walk",), description="Which measurements are taken: see dcgan evaluate --help")
+    what: tuple[MeasurementName, ...] = Field(("walk",), description="Which measurements are taken, in this order")
     labelled: LabelledSettings | None = Field(None, description="Pictures with classes, for features and nearest")
     attributes: AttributesSettings | None = Field(None, description="Pictures with attributes, for arithmetic and turn")
     boxes: BoxesSettings | None = Field(None, description="Pictures with boxes around an object, for removal")

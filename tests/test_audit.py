@@ -22,9 +22,10 @@ from dedup import verdict
 from manifests import audit, charts
 from manifests.audit import few
 from manifests.distribution import distribution
-from manifests.pages import number, percent, printable, render, write_report
+from manifests.pages import render, write_report
 from manifests.pages.duplicates import PHASH_HANDICAP
 from manifests.pages.galleries import borderline, details, largest_groups, looks
+from manifests.pages.template import number, percent, printable
 from manifests.schema import GROUPS, LEDGER, MANIFEST, SAMPLES, Reason, Status, record_id, status_of
 from manifests.store import Folder
 from pipelines.commands.summary import run_summary
@@ -248,7 +249,15 @@ def test_the_page_says_what_the_run_holds(whole: Folder, html: str) -> None:
     assert total.read == sum(RECORDS.values())
     text = " ".join(Page(html).text.split())
     assert f"Every count reconciles: {total.read} read = {total.kept} kept + {total.dropped} dropped" in text
-    for title in ("Funnel", "Reasons", "Measures", "Near-duplicates", "Shards", "Training", "Latent walk"):
+    for title in (
+        "Funnel",
+        "Reasons",
+        "Measures",
+        "Near-duplicates",
+        "Shards",
+        "Training",
+        "What the networks learned",
+    ):
         assert f"{title}</h2>" in html
     assert "This run is not finished" not in text
     places = [text.index(f"{seen} images seen, batch statistics") for seen in ("12,800", "25,600", "64,000")]
@@ -364,8 +373,8 @@ def test_the_table_at_the_end_of_a_run_says_what_to_expect(whole: Folder) -> Non
 @pytest.mark.parametrize(
     ("until", "present", "absent"),
     [
-        ("ingest", ["Funnel", "Reasons"], ["Near-duplicates", "Shards", "Training", "Latent walk"]),
-        ("shard", ["Funnel", "Near-duplicates", "Shards"], ["Training", "Latent walk"]),
+        ("ingest", ["Funnel", "Reasons"], ["Near-duplicates", "Shards", "Training", "What the networks learned"]),
+        ("shard", ["Funnel", "Near-duplicates", "Shards"], ["Training", "What the networks learned"]),
     ],
 )
 def test_an_unfinished_run_shows_what_is_there_and_says_what_is_not(

@@ -24,9 +24,10 @@ from test_audit import Page
 
 from manifests import audit
 from manifests.crawl import FETCHING, NUMBERS, crawl, faces_per_image, hosts
-from manifests.pages import printable, render
+from manifests.pages import render
 from manifests.pages.galleries import PICTURE_PX, pictures
 from manifests.pages.people import FEW_PEOPLE, SHOWN_FACES, SHOWN_NAMES
+from manifests.pages.template import printable
 from manifests.schema import MANIFEST, SAMPLES, Reason, Status, status_of
 from manifests.store import Folder
 from pipelines.commands.summary import funnel

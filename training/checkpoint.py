@@ -208,6 +208,18 @@ def _read(own: Folder) -> Checkpoint:
     )
 
 
+def preset_of(folder: Folder, name: str) -> Preset:
+    """The settings that a checkpoint's networks were built from; its weights are not read.
+
+    Raises:
+        DamagedCheckpoint: state.json can't be read.
+    """
+    try:
+        return Preset.model_validate(folder.child(name).read_json(STATE)["preset"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedCheckpoint(f"{folder.child(name)}/{STATE} can't be read ({error}); name another one") from error
+
+
 def load_latest(folder: Folder) -> Checkpoint | None:
     """The last checkpoint in a folder; None where there is none."""
     found = names(folder)

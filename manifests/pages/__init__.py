@@ -4,13 +4,12 @@ Each section stands only where its data is there; what is missing is said at the
 folder's files alone.
 """
 
-import math
 from typing import Any
 
-import jinja2
 import yaml
 
-from manifests.pages import duplicates, ledger, people, training
+from manifests.pages import duplicates, evaluation, ledger, people, training
+from manifests.pages.template import environment
 from manifests.store import Folder
 
 STAGES = {
@@ -22,7 +21,6 @@ STAGES = {
     "train": "training",
     "evaluate": "evaluation",
 }
-DASH = "\N{EN DASH}"
 WITHOUT = {
     "fetch": "images are still to be fetched",
     "ingest": "no records have been counted",
@@ -30,7 +28,7 @@ WITHOUT = {
     "deduplicate": "repeats and near-duplicates still count as kept",
     "shard": "there is nothing to train on yet",
     "train": "there are no curves and no samples",
-    "evaluate": "there is no latent walk",
+    "evaluate": "nothing that the networks learned is measured",
 }
 TITLES = {
     "funnel": "Funnel",
@@ -42,7 +40,7 @@ TITLES = {
     "duplicates": "Near-duplicates",
     "shards": "Shards",
     "training": "Training",
-    "walk": "Latent walk",
+    "evaluation": "What the networks learned",
     "run": "Run and recipe",
 }
 
@@ -65,12 +63,12 @@ def render(run: Folder) -> str:
         "duplicates": duplicates.section(run),
         "shards": shards,
         "training": training.section(run.child("training")),
-        "walk": training.walk(run.child("evaluation")),
+        "evaluation": evaluation.section(run.child("evaluation")),
         "run": {"recipe": recipe, "yaml": _recipe_text(recipe), "stages": _stages(run, recipe)},
     }
     settings = (recipe or {}).get("recipe") or {}
     return (
-        _environment()
+        environment()
         .get_template("page.html")
         .render(
             **page,
@@ -103,54 +101,3 @@ def _recipe_text(recipe: dict[str, Any] | None) -> str:
 
 def _json(folder: Folder, name: str) -> Any:
     return folder.read_json(name) if folder.exists(name) else None
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("manifests", "pages"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters.update(
-        number=number, percent=percent, printable=printable, duration=duration, megabytes=megabytes
-    )
-    return environment
-
-
-def number(value: float | None, digits: int = 0) -> str:
-    """12345 -> 12,345; nothing -> an en dash."""
-    return DASH if value is None or not math.isfinite(value) else f"{value:,.{digits}f}"
-
-
-def percent(value: float | None) -> str:
-    """0.0421 -> 4.2 %. What is not all is never shown as all, nor what is not nothing as nothing."""
-    if value is None or not math.isfinite(value):
-        return DASH
-    if 0 < value < 0.001:
-        return "< 0.1\N{NO-BREAK SPACE}%"
-    if 0.999 < value < 1:
-        return "> 99.9\N{NO-BREAK SPACE}%"
-    digits = 0 if value in (0, 1) else 1
-    return f"{value * 100:.{digits}f}\N{NO-BREAK SPACE}%"
-
-
-def printable(text: str, limit: int = 120) -> str:
-    """Text from data that can be shown: control marks as escapes, the middle of long text left out."""
-    if len(text) > limit:
-        text = text[: limit * 2 // 3] + " … " + text[-limit // 3 :]
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: 7.4 s, 3 min 12 s, 5 h 04 min."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def megabytes(size_bytes: int) -> str:
-    """Bytes as MB (10^6)."""
-    return f"{size_bytes / 1e6:,.2f}" if size_bytes < 1e8 else f"{size_bytes / 1e6:,.0f}"

@@ -1,4 +1,4 @@
-"""The training sections: curves, what the guard saw, sample grids in order of images seen, and the latent walk."""
+"""The training section: curves, what the guard saw, and sample grids in order of images seen."""
 
 import base64
 import json
@@ -77,15 +77,6 @@ def section(folder: Folder) -> dict[str, Any] | None:
         "grids_made": len(grids),
         "epochs": _pictures(folder.child("grids"), _grids(folder.child("grids"), "epoch")),
     }
-
-
-def walk(folder: Folder) -> dict[str, Any] | None:
-    """The latent walk's picture and figures; None before it was taken."""
-    if not folder.exists("walk.png"):
-        return None
-    figures = folder.read_json("walk.json") if folder.exists("walk.json") else {}
-    shown = {name.replace("_", " "): value for name, value in figures.items() if isinstance(value, int | float | str)}
-    return {"picture": _png_uri(folder.read_bytes("walk.png")), "figures": shown}
 
 
 def _metrics(folder: Folder) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from pipelines.sources import SourceError
 from pipelines.yunet import ModelError
 from training.authors import AuthorsError
 from training.checkpoint import DamagedCheckpoint
+from training.evaluation.measured import Unmeasurable
 from training.export import ExportError
 from training.presets import PresetError
 
@@ -30,6 +31,7 @@ MENDABLE = (
     PresetError,
     AuthorsError,
     ExportError,
+    Unmeasurable,
     ModelError,
     DenyListError,
     OSError,

@@ -1,4 +1,4 @@
-"""The measurements of what the networks learned, by name. Each is told what it may use, and gives figures and pictures."""
+"""The measurements of what the networks learned, by name: each is told what it may use, and gives figures."""
 
 from pipelines.measurements import (
     arithmetic,
@@ -12,20 +12,21 @@ from pipelines.measurements import (
     walk,
 )
 from pipelines.measurements.given import Given, Measurement, Readiness
+from pipelines.recipe import MeasurementName
 
 __all__ = ["MEASUREMENTS", "Given", "Measurement", "Readiness"]
 
-MEASUREMENTS: dict[str, Measurement] = {
+MEASUREMENTS: dict[MeasurementName, Measurement] = {
     measurement.name: measurement
     for measurement in (
         Measurement("walk", "Latent walk", walk.take),
-        Measurement("features", "The discriminator's features", features.take, features.check),
+        Measurement("features", "The discriminator's features", features.take, features.check, ("labelled",)),
         Measurement("filters", "What the discriminator's filters see", filters.take, filters.check),
-        Measurement("removal", "Windows removed", removal.take, removal.check),
-        Measurement("arithmetic", "Vector arithmetic", arithmetic.take, arithmetic.check),
-        Measurement("turn", "Turn vector", turn.take, turn.check),
+        Measurement("removal", "Windows removed", removal.take, removal.check, ("boxes",)),
+        Measurement("arithmetic", "Vector arithmetic", arithmetic.take, arithmetic.check, ("attributes",)),
+        Measurement("turn", "Turn vector", turn.take, turn.check, ("attributes",)),
         Measurement("memorisation", "Memorisation", memorisation.take, memorisation.check),
         Measurement("distribution", "Distribution of samples", distribution.take, distribution.check),
-        Measurement("nearest", "Nearest-neighbour classification", nearest.take, nearest.check),
+        Measurement("nearest", "Nearest-neighbour classification", nearest.take, nearest.check, ("labelled",)),
     )
 }

@@ -1,4 +1,4 @@
-"""What a measurement may use beside the networks: the run's shards and codes, and pictures of which something is known."""
+"""What a measurement may use beside the networks: the run's shards and codes, and pictures with truth."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from manifests.store import Folder
-from pipelines.recipe import EvaluateSettings
+from pipelines.recipe import EvaluateSettings, MeasurementName
 from training.draws import Stream, permutation, philox
 from training.evaluation.measured import Measured, Subject, Unmeasurable
 from training.presets import Preset
@@ -60,10 +60,12 @@ def _nothing_to_check(ready: Readiness) -> None:
 class Measurement:
     """A measurement: its title on the page, how it is taken, and what has to be there.
 
-    check: raises Unmeasurable, with what to set, before any work begins.
+    check: raises Unmeasurable, with what to set, before any work begins
+    reads: the settings that it depends on beside its own
     """
 
-    name: str
+    name: MeasurementName
     title: str
     take: Callable[[Given], Measured]
     check: Callable[[Readiness], None] = _nothing_to_check
+    reads: tuple[str, ...] = ()

@@ -120,7 +120,13 @@ STAGES = (
         check_begun=train.check_begun,
         is_behind=train.is_behind,
     ),
-    Stage("evaluate", evaluate, lambda r: r.evaluate),
+    Stage(
+        "evaluate",
+        evaluate,
+        lambda r: r.evaluate.model_dump(mode="json", exclude={"what"}),  # more of them can be taken later
+        check=lambda r, run: evaluate.check_ready(r),
+        is_behind=evaluate.is_behind,
+    ),
     Stage("report", report, lambda r: r.name),
 )
 

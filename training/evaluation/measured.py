@@ -31,7 +31,7 @@ class Subject:
 
     checkpoint: Checkpoint
     seed: int = 0
-    device: torch.device = torch.device("cpu")
+    device: torch.device | str = "cpu"
     say: Callable[[str], None] = _silent
 
     @property

@@ -1,0 +1,85 @@
+"""The measurements of what the networks learned: for each the sentence, the picture, the figures, and the paper's."""
+
+import base64
+import json
+from typing import Any
+
+from manifests.pages.template import environment
+from manifests.store import Folder
+
+
+def section(folder: Folder) -> list[dict[str, Any]] | None:
+    """The measurements in a folder, in order of title; None where there is none."""
+    found = []
+    for name in folder.names():
+        if not name.endswith(".json"):
+            continue
+        told = folder.read_json(name)
+        if isinstance(told, dict) and isinstance(told.get("measurement"), str):
+            found.append(_shown(folder, told))
+    return sorted(found, key=lambda one: str(one["title"])) or None
+
+
+def write_page(folder: Folder, title: str) -> None:
+    """Write index.html, a page of all measurements in a folder; one file that opens offline."""
+    page = environment().get_template("measurements.html").render(title=title, evaluation=section(folder) or [])
+    folder.write_bytes("index.html", page.encode("utf-8", "backslashreplace"))
+
+
+def _shown(folder: Folder, told: dict[str, Any]) -> dict[str, Any]:
+    pictures = [
+        {"uri": _png_uri(folder.read_bytes(one["file"])), "caption": one.get("caption") or told["title"]}
+        for one in told.get("pictures") or []
+        if folder.exists(one["file"])
+    ]
+    facts, tables = _laid_out(told.get("figures") or {})
+    settings, more = _laid_out(told.get("settings") or {})
+    return {
+        **{key: told.get(key) for key in ("measurement", "title", "says", "paper", "statistics", "preset")},
+        **{key: told.get(key) for key in ("checkpoint", "images_seen", "seed")},
+        "pictures": pictures,
+        "facts": facts,
+        "tables": tables,
+        "settings": settings | {name: json.dumps(rows) for name, _, rows in more},
+    }
+
+
+def _laid_out(values: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, list[str], list[list[Any]]]]]:
+    """Plain values by their words; and tables, each with a name, a head and rows."""
+    facts: dict[str, Any] = {}
+    tables: list[tuple[str, list[str], list[list[Any]]]] = []
+    for key, value in values.items():
+        name = key.replace("_", " ")
+        if isinstance(value, dict) and value:
+            tables.append(_table(name, value))
+        elif isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+            columns = list(dict.fromkeys(column for row in value for column in row))
+            tables.append((name, _words(columns), [[_cell(row.get(column)) for column in columns] for row in value]))
+        else:
+            facts[name] = _cell(value)
+    return facts, tables
+
+
+def _table(name: str, value: dict[str, Any]) -> tuple[str, list[str], list[list[Any]]]:
+    """A dictionary of dictionaries as a row each; one of plain values as a row a value."""
+    if all(isinstance(row, dict) for row in value.values()):
+        columns = list(dict.fromkeys(column for row in value.values() for column in row))
+        rows = [[_cell(key), *(_cell(row.get(column)) for column in columns)] for key, row in value.items()]
+        return name, ["", *_words(columns)], rows
+    return name, ["", ""], [[_cell(key), _cell(one)] for key, one in value.items()]
+
+
+def _words(names: list[str]) -> list[str]:
+    return [name.replace("_", " ") for name in names]
+
+
+def _cell(value: Any) -> Any:
+    """A value that fits into a cell: lists and dictionaries as short text."""
+    if isinstance(value, list | dict):
+        text = json.dumps(value)
+        return text if len(text) <= 80 else f"{text[:60]} … ({len(value)} values)"
+    return value.replace("_", " ") if isinstance(value, str) else value
+
+
+def _png_uri(data: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(data).decode()
