@@ -7,6 +7,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import typer
 
+from pipelines import exits
 from pipelines.commands import (
     dedup,
     describe,
@@ -53,8 +54,13 @@ app.add_typer(draw.app, name="draw")
 
 def main() -> None:
     """Run the command line; errors that a user can mend end it with status 2 and one message."""
-    with expected_errors():
-        app(prog_name="dcgan")
+    try:
+        with expected_errors():
+            app(prog_name="dcgan")
+    except SystemExit as ended:
+        if exits.is_needed() and isinstance(ended.code, int | None):
+            exits.leave(ended.code or 0)
+        raise
 
 
 if __name__ == "__main__":

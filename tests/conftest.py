@@ -10,6 +10,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from pipelines import exits
+
 # Before any test imports Ray: nothing is reported to anyone, and no bars between the test results.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
@@ -20,6 +22,19 @@ settings.load_profile("dcgan")
 
 ROOT = Path(__file__).parent.parent
 _NOBODY = 65534
+_STATUS = pytest.StashKey[int]()
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Keep the status for the end."""
+    session.config.stash[_STATUS] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End as the command line does where a test used Ray, whose threads would now and then crash a plain exit."""
+    if exits.is_needed() and _STATUS in config.stash:
+        exits.leave(config.stash[_STATUS])
 
 
 @pytest.fixture(scope="session", autouse=True)
