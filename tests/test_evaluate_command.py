@@ -1,0 +1,124 @@
+"""dcgan evaluate: what it needs is said before any work; each measurement is written once, for its networks only."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from shard_fixture import draw_images, write_shards
+from typer.testing import CliRunner
+
+from manifests.store import Folder
+from pipelines.__main__ import app
+from pipelines.commands.checkpoints import NoCheckpoint
+from pipelines.measurements import MEASUREMENTS
+from pipelines.recipe import EvaluateSettings, MeasurementName, RecipeError
+from pipelines.run import RunError
+from training import checkpoint
+from training.evaluation.measured import Unmeasurable
+from training.networks import build
+from training.presets import resolve
+
+SMALL = ("--set", "walk.points=3", "--set", "walk.columns=4", "--set", "walk.reference_images=16")
+
+
+def save(folder: Folder, images_seen: int = 640, seed: int = 1) -> None:
+    """A checkpoint of networks that learned nothing."""
+    preset = resolve("paper-64", size_px=32, width=4, batch_images=8)
+    generator, discriminator = build(preset, seed, torch.device("cpu"))
+    state = checkpoint.Checkpoint(
+        update=images_seen // 8,
+        images_seen=images_seen,
+        seconds=1.0,
+        seed=seed,
+        samples=20,
+        preset=preset.model_dump(),
+        precision="float32",
+        generator=generator.state_dict(),
+        discriminator=discriminator.state_dict(),
+    )
+    checkpoint.save(folder, state, keep=5)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Folder:
+    """A training of its own, with its shards beside it."""
+    shards = Folder(tmp_path / "data" / "shards")
+    write_shards(shards, draw_images(20))
+    shards.write_json("dataset.json", {"image_px": 32, "samples": {"train": 20}})
+    folder = Folder(tmp_path / "run")
+    told = {"shards": shards.address, "dataset_sha256": "0", "samples": 20, "train": {}, "resolved": {}, "seed": 1}
+    folder.write_bytes("train.yaml", yaml.safe_dump(told).encode())
+    save(folder.child("training").child("checkpoints"))
+    return folder
+
+
+def invoke(subject: str, out: Path, *options: str) -> str:
+    """What `dcgan evaluate` prints; raises what it raises."""
+    result = CliRunner().invoke(app, ["evaluate", subject, "--out", str(out), *options], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_a_measurement_is_a_json_a_picture_and_a_place_on_the_page(run: Folder, tmp_path: Path) -> None:
+    told = invoke(run.address, tmp_path / "out", "--what", "walk", *SMALL)
+    out = Folder(tmp_path / "out")
+    written = out.read_json("walk.json")
+    assert written["says"] in " ".join(told.split())
+    assert {"figures", "settings", "seed", "statistics", "paper", "identity"} <= written.keys()
+    assert (written["checkpoint"], written["images_seen"]) == ("checkpoint-000000640", 640)
+    assert written["settings"]["points"] == 3
+    assert next(one["file"] for one in written["pictures"]) == "walk.png"
+    assert all(out.read_bytes(one["file"]).startswith(b"\x89PNG") for one in written["pictures"])
+    page = out.read_bytes("index.html").decode()
+    assert page.count("data:image/png;base64,") == len(written["pictures"])
+    assert 'src="http' not in page
+
+
+def test_again_takes_only_what_is_missing_and_gives_the_same_bytes(run: Folder, tmp_path: Path) -> None:
+    invoke(run.address, tmp_path / "out", *SMALL)
+    first = (tmp_path / "out" / "walk.json").read_bytes()
+    assert "walk: taken already" in invoke(run.address, tmp_path / "out", *SMALL)
+    again = invoke(run.address, tmp_path / "out", *SMALL, "--redo")
+    assert "taken already" not in again
+    assert (tmp_path / "out" / "walk.json").read_bytes() == first
+    last = run.child("training").child("checkpoints").child("checkpoint-000000640")
+    invoke(last.address, tmp_path / "by checkpoint", *SMALL)
+    assert (tmp_path / "by checkpoint" / "walk.json").read_bytes() == first, "the run and its shards are found"
+
+
+@pytest.mark.parametrize("change", ["seed", "setting", "training"])
+def test_what_was_measured_of_others_is_not_taken_for_this(run: Folder, tmp_path: Path, change: str) -> None:
+    invoke(run.address, tmp_path / "out", *SMALL)
+    options = {"seed": ("--seed", "5"), "setting": ("--set", "walk.columns=5")}.get(change, ())
+    if change == "training":
+        save(run.child("training").child("checkpoints"), 1280, seed=2)
+    with pytest.raises(Unmeasurable, match=r"holds walk of another checkpoint, seed, shards or settings.*--redo"):
+        invoke(run.address, tmp_path / "out", *SMALL, *options)
+
+
+def test_what_is_missing_is_said_at_once_and_nothing_is_written(run: Folder, tmp_path: Path) -> None:
+    with pytest.raises(Unmeasurable) as told:
+        invoke(run.address, tmp_path / "out", "--what", "walk", "--what", "features", "--what", "removal")
+    assert "features: " in str(told.value)
+    assert "removal: " in str(told.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_wrong_names_and_settings_stop_it(run: Folder, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="did you mean points"):
+        invoke(run.address, tmp_path / "out", "--set", "walk.pointz=3")
+    with pytest.raises(RunError, match=r"--shards .* holds no index.parquet"):
+        invoke(run.address, tmp_path / "out", "--shards", str(tmp_path))
+    with pytest.raises(NoCheckpoint):
+        invoke(str(tmp_path / "nothing"), tmp_path / "out")
+    result = CliRunner().invoke(app, ["evaluate", run.address, "--out", str(tmp_path / "out"), "--what", "wolk"])
+    assert result.exit_code == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_name_has_a_measurement_and_its_settings() -> None:
+    assert tuple(MEASUREMENTS) == MeasurementName.__args__  # type: ignore[attr-defined]
+    for name, measurement in MEASUREMENTS.items():
+        assert measurement.name == name
+        assert {name, *measurement.reads} <= EvaluateSettings.model_fields.keys()
