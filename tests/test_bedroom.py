@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from manifests import perceptual
 from pipelines.sources import bedroom
-from pipelines.sources.bedroom import draw_room
-from pipelines.sources.drawn import RoomSettings, encoded_room, planted, room_key, truth_table
+from pipelines.sources.bedroom import Room, draw_room
+from pipelines.sources.drawn import RoomSettings, drawn_key, encoded, planted, truth_table
 from pipelines.sources.interior import Canvas
 
 
@@ -94,24 +94,26 @@ def test_planted_ones_are_changes_of_pictures_that_are_none_themselves() -> None
 
 def test_truth_table_says_what_was_drawn() -> None:
     chosen = RoomSettings(images=60, seed=1, planted_share=0.2)
-    rooms = [encoded_room(chosen, index)[1] for index in range(chosen.images)]
+    rooms = [encoded(chosen, index)[1] for index in range(chosen.images)]
     table = truth_table(chosen, rooms).to_pylist()
-    assert [row["source_key"] for row in table] == [room_key(chosen, index) for index in range(60)]
+    assert [row["source_key"] for row in table] == [drawn_key(chosen, index) for index in range(60)]
     for index, row in enumerate(table):
         plant = planted(chosen, index)
+        room = rooms[index]
         if plant is None:
+            assert isinstance(room, Room)
             assert row["origin_key"] is None
-            assert [tuple(box.values()) for box in row["windows"]] == list(rooms[index].windows)
-            assert tuple(row["bed"].values()) == rooms[index].bed
+            assert [tuple(box.values()) for box in row["windows"]] == list(room.windows)
+            assert tuple(row["bed"].values()) == room.bed
         else:
-            assert row["origin_key"] == room_key(chosen, plant.origin)
+            assert row["origin_key"] == drawn_key(chosen, plant.origin)
             assert (row["change"], row["windows"], row["bed"]) == (plant.change, None, None)
 
 
 @pytest.mark.parametrize("image_format", ["webp", "jpeg", "png"])
 def test_encoded_pictures_repeat_to_the_byte(image_format: str) -> None:
     chosen = RoomSettings.model_validate({"images": 10, "seed": 2, "image_format": image_format})
-    digests = {hashlib.sha256(encoded_room(chosen, index)[0]).hexdigest() for index in (1, 2, 3)}
-    again = {hashlib.sha256(encoded_room(chosen, index)[0]).hexdigest() for index in (3, 2, 1)}
+    digests = {hashlib.sha256(encoded(chosen, index)[0]).hexdigest() for index in (1, 2, 3)}
+    again = {hashlib.sha256(encoded(chosen, index)[0]).hexdigest() for index in (3, 2, 1)}
     assert digests == again
     assert len(digests) == 3

@@ -20,7 +20,8 @@ from pydantic import ValidationError
 
 from dedup.changes import CHANGES
 from pipelines.sources import PARTS, Part, PartRange, Record, SourceError, list_parts, read_part
-from pipelines.sources.drawn import DrawnSource, RoomSettings, draw_all, encoded_room, planted, truth_table
+from pipelines.sources.bedroom import Room
+from pipelines.sources.drawn import DrawnSource, RoomSettings, draw_all, encoded, planted, truth_table
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.lsun import LsunSource, lsun_key, write_lmdb
 from pipelines.sources.record import text_key
@@ -443,7 +444,8 @@ def test_the_truth_says_what_was_drawn() -> None:
     for index, row in enumerate(rows):
         plant = planted(described, index)
         if plant is None:
-            _, room = encoded_room(described, index)
+            _, room = encoded(described, index)
+            assert isinstance(room, Room)
             assert (row["origin_key"], row["change"]) == (None, None)
             assert [tuple(window.values()) for window in row["windows"]] == [tuple(box) for box in room.windows]
             assert tuple(row["bed"].values()) == tuple(room.bed)

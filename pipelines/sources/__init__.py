@@ -12,7 +12,7 @@ from pydantic import Field
 
 from manifests.denied import DenyList, denied_id, denied_key
 from manifests.schema import Reason, record_id
-from pipelines.sources.drawn import DrawnSource
+from pipelines.sources.drawn import DrawnFacesSource, DrawnSource
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.idx import IdxSource
 from pipelines.sources.lsun import LsunSource
@@ -45,7 +45,8 @@ Source = Annotated[
     | ParquetSource
     | IdxSource
     | UrlsSource
-    | DrawnSource,
+    | DrawnSource
+    | DrawnFacesSource,
     Field(discriminator="kind"),
 ]
 

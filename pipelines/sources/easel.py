@@ -67,7 +67,9 @@ class Easel:
         part = self.image[top:bottom, left:right]
         if within is not None:
             place = np.asarray(cv2.multiply(place, within[top:bottom, left:right], scale=1 / 255), np.uint8)
-        _blend(part, np.broadcast_to(_pixel(colour), part.shape), np.asarray(cv2.convertScaleAbs(place, alpha=strength)))
+        _blend(
+            part, np.broadcast_to(_pixel(colour), part.shape), np.asarray(cv2.convertScaleAbs(place, alpha=strength))
+        )
 
     def copy(self) -> "Easel":
         """Another easel with the same picture, to paint what is laid over this one."""

@@ -25,7 +25,7 @@ class FaceTruth:
     """What is known of a drawn face. All are drawn independently of one another.
 
     pose: -1 (looks to the picture's left) .. 1 (to its right): a third each below -0.4, within -0.25..0.25, above 0.4
-    mouth_curve: how far the mouth's corners are above its middle, in half heads; 0.12 or more where it smiles, else under 0.03
+    mouth_curve: how far the mouth's corners are above its middle, in half heads; 0.12 or more where it smiles
     """
 
     smile: bool
@@ -182,9 +182,7 @@ def _draw_background(easel: Easel, random: Generator) -> None:
             place = np.arange(16, dtype=np.float32)
             spot = np.exp(-((place[None, :] - x) ** 2 + (place[:, None] - y) ** 2) / spread**2)[..., None]
             shown += random.uniform(-45, 45) * spot
-    easel.image[:] = cv2.resize(
-        np.clip(shown, 0, 255).astype(np.uint8), (side, side), interpolation=cv2.INTER_CUBIC
-    )
+    easel.image[:] = cv2.resize(np.clip(shown, 0, 255).astype(np.uint8), (side, side), interpolation=cv2.INTER_CUBIC)
 
 
 def _draw_shoulders(easel: Easel, head: Head, look: Look, random: Generator) -> None:
@@ -194,7 +192,12 @@ def _draw_shoulders(easel: Easel, head: Head, look: Look, random: Generator) -> 
     half = neck * np.array([1.0, 1.0, 1.06, 1.4, 1.8])
     column = np.concatenate([head.flat(lean - half, heights), head.flat(lean + half, heights)[::-1]])
     easel.fill(column, lit(look.skin, 0.86))
-    easel.soft(head.flat(0.6 * lean + np.array([-0.45, 0.45, 0.3, -0.3]), np.array([0.7, 0.7, 1.12, 1.12])), look.shade, 0.6, 0.08)
+    easel.soft(
+        head.flat(0.6 * lean + np.array([-0.45, 0.45, 0.3, -0.3]), np.array([0.7, 0.7, 1.12, 1.12])),
+        look.shade,
+        0.6,
+        0.08,
+    )
     cloth = _colour(random.random(), random.uniform(0.1, 0.75), random.uniform(0.25, 0.9))
     across = np.linspace(-1.9, 1.9, 25)
     collar = random.uniform(0.1, 0.3)
@@ -215,7 +218,7 @@ def _draw_ears(easel: Easel, head: Head, look: Look) -> None:
         x, y = head.at(side * head.width, 0.06)[0]
         for size, colour in ((1.0, lit(look.skin, 0.93)), (0.55, mixed(look.skin, look.shade, 0.6))):
             ear = np.stack([0.105 * np.cos(angle), 0.19 * np.sin(angle)], 1) * size * easel.unit_px
-            easel.fill(ear + [x + 0.02 * side * easel.unit_px, y], colour)
+            easel.fill(ear + np.array([x + 0.02 * side * easel.unit_px, y]), colour)
 
 
 def _shade(easel: Easel, head: Head, look: Look, inside: npt.NDArray[np.uint8], light_x: float) -> None:

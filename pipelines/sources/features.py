@@ -10,6 +10,7 @@ from pipelines.sources.head import Floats, Head
 
 _BLACK: Colour = (22, 16, 16)
 _WHITE: Colour = (250, 248, 244)
+_CORNER = np.array([[-1, -0.5], [1, -0.5], [0, 1]])
 _ROUND = np.linspace(0, 2 * math.pi, 16, endpoint=False)
 
 
@@ -65,9 +66,7 @@ def draw_eyes(easel: Easel, head: Head, look: Look, inside: np.typing.NDArray[np
             across_ball = x + gaze + share * radius * np.cos(_ROUND)
             ball.fill(head.at(across_ball, y - 0.08 * b + share * radius * np.sin(_ROUND)), colour)
         easel.lay(ball.image, easel.mask(white))
-        glint = head.at(
-            x + gaze - 0.025 + 0.02 * np.cos(_ROUND), y - 0.3 * b + 0.02 * np.sin(_ROUND)
-        )
+        glint = head.at(x + gaze - 0.025 + 0.02 * np.cos(_ROUND), y - 0.3 * b + 0.02 * np.sin(_ROUND))
         easel.fill(glint, _WHITE)
         easel.line(top, mixed(_BLACK, look.shade, 0.2), 0.034)
         easel.line(lower, mixed(look.shade, _BLACK, 0.15), 0.014)
@@ -122,7 +121,7 @@ def draw_mouth(easel: Easel, head: Head, look: Look, mouth: Mouth) -> None:
         return np.concatenate([head.at(across, high, out), head.at(across[::-1], low[::-1], out)])
 
     chin = head.at(0.6 * across, below + 0.07 * arch, out)
-    easel.soft(np.concatenate([chin, chin[::-1] + [0, 0.03 * easel.unit_px]]), look.shade, 0.5, 0.03)
+    easel.soft(np.concatenate([chin, chin[::-1] + np.array([0, 0.03 * easel.unit_px])]), look.shade, 0.5, 0.03)
     if look.folds > 0:
         for side in (-1, 1):
             start = np.array([0.2 + 0.02 * look.nose_width, 0.27, wide + 0.06])
@@ -139,6 +138,6 @@ def draw_mouth(easel: Easel, head: Head, look: Look, mouth: Mouth) -> None:
         easel.line(head.at(across, line, out), mixed(look.lips, _BLACK, 0.6), 0.022)
     gleam = head.at(0.45 * across, (lower + 0.55 * look.lip_height * arch)[8] + 0.0 * across, out)
     easel.line(gleam, mixed(look.lips, _WHITE, 0.3), 0.02)
-    for side in (0, -1):
-        corner = head.at(across[side : side + 1 or None], line[side : side + 1 or None])
-        easel.soft(np.repeat(corner, 3, 0) + [[-2, -1], [2, -1], [0, 2]], mixed(look.shade, _BLACK, 0.4), 0.7, 0.012)
+    for end in (across[:1], across[-1:]):
+        corner = head.at(end + 0.04 * _CORNER[:, 0], mouth_line(look, mouth, end) + 0.04 * _CORNER[:, 1])
+        easel.soft(corner, mixed(look.shade, _BLACK, 0.4), 0.7, 0.012)

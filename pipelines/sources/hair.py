@@ -158,9 +158,7 @@ def _locks(easel: Easel, head: Head, hair: Hair) -> None:
         outer = edge + side * 0.14 * grown - side * hair.waves * np.sin(7.5 * heights)
         lean = -0.12 * math.sin(head.yaw) * grown
         width = 0.16 + 0.16 * np.clip(heights + 0.25, 0, 1) - 0.1 * np.clip(heights - 0.7, 0, None)
-        path = np.concatenate(
-            [head.flat(outer + lean, heights), head.flat(outer + lean - side * width, heights)[::-1]]
-        )
+        path = np.concatenate([head.flat(outer + lean, heights), head.flat(outer + lean - side * width, heights)[::-1]])
         easel.fill(path, hair.colour)
         layer = easel.copy()
         for share, tone in ((0.2, 0.78), (0.45, 1.22), (0.7, 0.85), (0.93, 0.66)):

@@ -18,7 +18,9 @@ MOST_YAW = math.radians(40)
 _PER_UNIT = 400
 _SLICES = np.linspace(-1.0, 1.0, 2 * _PER_UNIT + 1)
 # Height, the face's depth in front of the neck's axis, and the skull's behind it.
-_FRONT = np.array([[-1, 0.0], [-0.85, 0.42], [-0.6, 0.7], [-0.3, 0.8], [0.1, 0.82], [0.6, 0.84], [0.85, 0.76], [1, 0.5]])
+_FRONT = np.array(
+    [[-1, 0.0], [-0.85, 0.42], [-0.6, 0.7], [-0.3, 0.8], [0.1, 0.82], [0.6, 0.84], [0.85, 0.76], [1, 0.5]]
+)
 _BACK = np.array([[-1, -0.1], [-0.85, -0.62], [-0.5, -0.9], [-0.1, -0.9], [0.25, -0.62], [0.6, -0.2], [1, 0.2]])
 _FRONT_DEPTH, _BACK_DEPTH = (np.interp(_SLICES, table[:, 0], table[:, 1]) for table in (_FRONT, _BACK))
 _DEPTHS = (np.maximum((_FRONT_DEPTH - _BACK_DEPTH) / 2, 1e-3), (_FRONT_DEPTH + _BACK_DEPTH) / 2)

@@ -13,7 +13,7 @@ from dedup.radius import BEARABLE_WRONG, WIDEST_RADIUS, Choice, choose
 from dedup.verdict import VerdictSettings
 from manifests.store import Folder
 from pipelines.sources import Source
-from pipelines.sources.drawn import DrawnSource, planted_table
+from pipelines.sources.drawn import DrawnSettings, planted_table
 from pipelines.sources.lsun import LsunSource
 from pipelines.stages.candidates import Candidates, Decided, Plants, Rows
 from pipelines.stages.context import part_name
@@ -140,7 +140,7 @@ def _known(run: Folder, sources: tuple[Source, ...], numbers: list[int]) -> dict
 
 
 def _truth(source: Source) -> pa.Table | None:
-    if isinstance(source, DrawnSource):
+    if isinstance(source, DrawnSettings):
         return planted_table(source)
     if isinstance(source, LsunSource) and source.truth is not None:
         return pq.read_table(source.truth, columns=["source_key", "origin_key"])
