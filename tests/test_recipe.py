@@ -76,7 +76,7 @@ def test_ready_recipes_load_by_name_and_as_files(name: str, tmp_path: Path) -> N
 
 
 def test_these_are_the_ready_recipes() -> None:
-    assert list(ready_recipes()) == ["demo", "faces", "folder", "imagenet_32", "lsun_bedroom", "mnist"]
+    assert list(ready_recipes()) == ["demo", "drawn_faces", "faces", "folder", "imagenet_32", "lsun_bedroom", "mnist"]
     paper = load_recipe("lsun_bedroom").train.resolved()
     assert (paper.size_px, paper.batch_images, paper.width) == (64, 128, 128)
 
@@ -213,7 +213,7 @@ def test_a_recipe_that_is_absent_gets_the_nearest_name(tmp_path: Path) -> None:
     for name in ("dmo", "recipes/demo.yml", "demos.yaml"):
         with pytest.raises(RecipeError, match=f"^{name}: no such recipe; did you mean demo"):
             load_recipe(name)
-    with pytest.raises(RecipeError, match="no such recipe; ready recipes: demo, faces, folder, imagenet_32, lsun"):
+    with pytest.raises(RecipeError, match="no such recipe; ready recipes: demo, drawn_faces, faces, folder, imagenet"):
         load_recipe(str(tmp_path))
 
 
