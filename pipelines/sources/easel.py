@@ -1,5 +1,6 @@
 """What drawn faces are painted on: fills, lines and soft shadows in a picture larger than the one that is wanted."""
 
+import colorsys
 import math
 
 import cv2
@@ -94,6 +95,12 @@ def _blend(under: npt.NDArray[np.uint8], over: npt.NDArray[np.uint8], share: npt
     shares = cv2.merge([share, share, share])
     mixed_in = cv2.multiply(np.ascontiguousarray(over), shares, scale=1 / 255)
     under[:] = cv2.add(cv2.multiply(under, cv2.bitwise_not(shares), scale=1 / 255), mixed_in)
+
+
+def hued(hue: float, saturation: float, value: float) -> Colour:
+    """The colour of a hue (around the circle: 0..1), a saturation and a value, both 0..1."""
+    red, green, blue = colorsys.hsv_to_rgb(hue % 1.0, min(1.0, saturation), min(1.0, value))
+    return (255 * red, 255 * green, 255 * blue)
 
 
 def mixed(first: Colour, second: Colour, share: float) -> Colour:

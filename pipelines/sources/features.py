@@ -4,35 +4,16 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from pipelines.sources.easel import Colour, Easel, Points, lit, mixed
 from pipelines.sources.head import Floats, Head
+from pipelines.sources.looks import Look
 
 _BLACK: Colour = (22, 16, 16)
 _WHITE: Colour = (250, 248, 244)
 _CORNER = np.array([[-1, -0.5], [1, -0.5], [0, 1]])
 _ROUND = np.linspace(0, 2 * math.pi, 16, endpoint=False)
-
-
-@dataclass(frozen=True)
-class Look:
-    """What a face looks like besides its truth: sizes in units of half a head's height, and colours."""
-
-    skin: Colour
-    shade: Colour
-    lips: Colour
-    brows: Colour
-    iris: Colour
-    eye_y: float
-    eye_x: float
-    eye_width: float
-    eye_height: float
-    nose_y: float
-    nose_width: float
-    mouth_y: float
-    mouth_width: float
-    lip_height: float
-    folds: float  # how deep the lines beside the mouth are, 0..1
 
 
 @dataclass(frozen=True)
@@ -44,7 +25,9 @@ class Mouth:
     teeth: bool
 
 
-def draw_eyes(easel: Easel, head: Head, look: Look, inside: np.typing.NDArray[np.uint8], squint: float) -> None:
+def draw_eyes(
+    easel: Easel, head: Head, look: Look, inside: npt.NDArray[np.uint8], brows: Colour, squint: float
+) -> None:
     """Both eyes with their sockets, lids and brows; `squint`: by how much of its height a lid is lifted."""
     gaze = 0.03 * math.sin(head.yaw)
     for side in (-1, 1):
@@ -74,7 +57,7 @@ def draw_eyes(easel: Easel, head: Head, look: Look, inside: np.typing.NDArray[np
         arch = y - 2.6 * b - 0.035 * np.cos(1.1 * brow / a) + 0.05 * np.clip(side * brow / a, 0, None) ** 2
         thick = 0.034 * np.cos(0.95 * brow / a) + 0.008
         shape = np.concatenate([head.at(x + brow, arch - thick), head.at(x + brow[::-1], arch[::-1] + thick[::-1])])
-        easel.soft(shape, look.brows, 0.92, 0.008)
+        easel.soft(shape, brows, 0.92, 0.008)
 
 
 def draw_nose(easel: Easel, head: Head, look: Look, light_x: float) -> None:

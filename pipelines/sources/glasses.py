@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.sources.easel import Colour, Easel
-from pipelines.sources.features import Look
 from pipelines.sources.head import Floats, Head
+from pipelines.sources.looks import Look
 
 Generator = np.random.Generator
 
