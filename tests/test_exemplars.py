@@ -42,8 +42,8 @@ def checkpoint(seed: int = 0) -> Checkpoint:
         samples=10,
         preset=preset.model_dump(),
         precision="float32",
-        generator=generator.state_dict(),
-        discriminator=discriminator.state_dict(),
+        generator={name: weight.contiguous() for name, weight in generator.state_dict().items()},
+        discriminator={name: weight.contiguous() for name, weight in discriminator.state_dict().items()},
     )
 
 
