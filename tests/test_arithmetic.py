@@ -9,16 +9,14 @@ from drawn_shapes import NAMES, known_shapes, linear_shapes, scrambled_shapes, s
 
 from training.evaluation.arithmetic import (
     ArithmeticSettings,
-    latent_sums,
     measure_arithmetic,
-    pixel_sums,
-    variants,
 )
 from training.evaluation.attributes import AttributeClassifier, ClassifierSettings, fit_attributes
 from training.evaluation.exemplars import Chosen, Concept, Floats
 from training.evaluation.formulas import Formula
 from training.evaluation.measured import Measured, Unmeasurable
 from training.evaluation.strangeness import Strangeness, nearest_distances
+from training.evaluation.sums import latent_sums, pixel_sums
 from training.samples import Images
 
 BIG_BLUE = Formula(
@@ -70,7 +68,9 @@ def test_sums_succeed_where_pictures_are_linear_in_z(linear: Measured) -> None:
     assert curve["3"]["latent"] == found["latent"]["both"]
     assert curve["3"]["pixels"] == found["pixels"]["both"]
     assert curve["3"]["random"] == found["random"]["both"]
-    assert linear.figures["all"]["latent"] == {what: found["latent"][what] for what in ("wanted", "both")}
+    assert linear.figures["all"]["latent"] == {
+        what: found["latent"][what] for what in ("wanted", "both", "strangeness")
+    }
     assert linear.figures["classifier"]["heldout_accuracy"].keys() == {"big", "red"}
     assert f"in {found['latent']['wanted']:.0%} of 60 latent sums" in linear.says
     json.dumps(linear.figures)
@@ -117,7 +117,7 @@ def test_sums_are_what_a_plain_loop_adds() -> None:
         means = [np.mean([z[place].astype(np.float64) for place in places], axis=0) for places in (a, b, c)]
         np.testing.assert_allclose(sums.latent[trial], means[0] - means[1] + means[2], atol=1e-6)
         np.testing.assert_allclose(sums.c_alone[trial], means[2], atol=1e-6)
-        step = sums.random_step(1, 1)[trial] - means[2]
+        step = sums.random_step()[trial] - means[2]
         assert np.linalg.norm(step) == pytest.approx(np.linalg.norm(means[0] - means[1]), rel=1e-5)
         pixels = [images[places].astype(np.float64).mean(axis=0) for places in (a, b, c)]
         difference = np.abs(made[trial] - np.clip(pixels[0] - pixels[1] + pixels[2], 0, 255))
@@ -127,14 +127,14 @@ def test_sums_are_what_a_plain_loop_adds() -> None:
 
 
 def test_a_sum_stands_in_the_middle_of_its_variants() -> None:
-    z = shape_z(7)
-    near = variants(z, SETTINGS, 0, 1)
+    sums = latent_sums(shape_z(40), [np.arange(10), np.arange(10, 20), np.arange(20, 40)], 3, 7, seed=1, place=1)
+    z, near = sums.latent, sums.variants(9, 0.25)
     assert near.shape == (7, 9, 32)
     np.testing.assert_array_equal(near[:, 4], z)
     apart = np.abs(np.delete(near, 4, axis=1) - z[:, None])
     assert 0.24 < apart.max() <= 0.25 + 1e-6
     assert apart.mean() == pytest.approx(0.125, abs=0.01)
-    assert (variants(z, SETTINGS.model_copy(update={"variants": 1}), 0, 1)[:, 0] == z).all()
+    assert (sums.variants(1, 0.25)[:, 0] == z).all()
 
 
 def test_concepts_that_no_sample_shows_are_said(classifier: AttributeClassifier) -> None:
@@ -183,6 +183,8 @@ def test_exemplars_chosen_by_hand_make_one_sum() -> None:
 def test_settings_that_mean_nothing_are_refused() -> None:
     with pytest.raises(ValueError, match="has a number below 1"):
         ArithmeticSettings(curve=(0, 3))
+    with pytest.raises(ValueError, match="big and blue names two sums"):
+        ArithmeticSettings(formulas=(BIG_BLUE, BIG_BLUE))
     assert ArithmeticSettings(curve=(10, 1, 3, 3)).curve == (1, 3, 10)
 
 

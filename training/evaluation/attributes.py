@@ -244,7 +244,7 @@ def _moved(images: Images, shift_px: int, mirrored: bool, draw: np.random.Genera
 
 
 def _scaled(images: Images, device: torch.device) -> Tensor:
-    return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).to(torch.float32).div_(127.5).sub_(1.0)
+    return torch.tensor(images, device=device).permute(0, 3, 1, 2).to(torch.float32).div_(127.5).sub_(1.0)
 
 
 @torch.no_grad()

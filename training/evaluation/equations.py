@@ -14,6 +14,7 @@ from training.samples import Images, grid, labelled
 _LEAST_PX = 112  # of a picture, so that words above it can be read
 _MOST_EXEMPLARS = 3  # of each concept that are shown
 _SIGN_PX = 28
+_GAP_PX = 12  # between sums
 _CONTROL_NAMES = {"pixels": "the same sum on pixels", "c_alone": "c alone", "random": "c and a random step as long"}
 
 
@@ -34,7 +35,7 @@ def equation(
     Source: Radford et al. 2016, figure 7.
     """
     columns = []
-    for concept, shown, mean in zip((formula.a, formula.b, formula.c), exemplars, means, strict=True):
+    for concept, shown, mean in zip(formula.concepts, exemplars, means, strict=True):
         shown = shown[:_MOST_EXEMPLARS]
         column = np.concatenate([grid(enlarged(shown), 1), labelled(grid(enlarged(mean[None]), 1), "mean z")])
         columns.append(labelled(column, concept.name))
@@ -48,6 +49,13 @@ def equation(
     for part, sign in zip((*columns, result), signs, strict=True):
         parts += [part, _sign(sign, part.shape[2])]
     return labelled(_side_by_side([*parts, np.concatenate(others)]), f"{formula.text} = {formula.name}")
+
+
+def stacked(pictures: Sequence[Images]) -> Images:
+    """Pictures below each other, the narrower ones filled up with white. uint8[H, W, C] each."""
+    width = max(picture.shape[1] for picture in pictures)
+    wide = [np.pad(p, ((0, _GAP_PX), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in pictures]
+    return np.concatenate(wide)
 
 
 def curve_chart(curves: Mapping[str, Mapping[str, Mapping[str, float] | None]]) -> Images:

@@ -41,6 +41,11 @@ class Formula(BaseModel):
         return self
 
     @property
+    def concepts(self) -> tuple[Concept, Concept, Concept]:
+        """a, b and c."""
+        return self.a, self.b, self.c
+
+    @property
     def wanted(self) -> Shows:
         """What the result should show and c doesn't."""
         return {name: value for name, value in self.a.shows.items() if value != self.b.shows[name]}

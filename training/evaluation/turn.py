@@ -138,18 +138,19 @@ def _pools(
     draw: Draw, z: Floats, settings: TurnSettings, classifier: AttributeClassifier | None, chosen: Chosen | None
 ) -> list[Numbers]:
     concepts = (settings.start, settings.end)
+    if classifier is not None:
+        for end, concept in zip(("start", "end"), concepts, strict=True):
+            unknown = sorted(set(concept.shows) - set(classifier.names))
+            if unknown or not concept.shows:
+                raise Unmeasurable(
+                    f"turn.{end} shows {', '.join(concept.shows) or 'no attribute'}, the pictures have "
+                    f"{', '.join(classifier.names)}; set turn.start and turn.end, such as {{name: neutral, shows: "
+                    "{smile: 0}}"
+                )
     if chosen is not None:
         return [chosen_candidates(chosen, concept) for concept in concepts]
     if classifier is None:
         raise Unmeasurable("exemplars are chosen by a classifier, which needs evaluate.attributes, or by hand")
-    for end, concept in zip(("start", "end"), concepts, strict=True):
-        unknown = sorted(set(concept.shows) - set(classifier.names))
-        if unknown or not concept.shows:
-            raise Unmeasurable(
-                f"turn.{end} shows {', '.join(concept.shows) or 'no attribute'}, the pictures have "
-                f"{', '.join(classifier.names)}; set turn.start and turn.end, such as {{name: neutral, shows: "
-                "{smile: 0}}"
-            )
     judged = classifier.probabilities(draw(z))
     return [candidates(judged, classifier.names, concept, settings.surest) for concept in concepts]
 
