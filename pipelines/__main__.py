@@ -13,6 +13,7 @@ from pipelines.commands import (
     describe,
     draw,
     evaluate,
+    exemplars,
     export,
     faces,
     forget,
@@ -48,6 +49,7 @@ app.command("sample")(sample.sample)
 app.command("describe")(describe.describe)
 app.command("import-authors")(import_authors.import_authors)
 app.command("export")(export.export)
+app.command("exemplars")(exemplars.exemplars)
 app.command("names")(names.names)
 app.add_typer(draw.app, name="draw")
 
