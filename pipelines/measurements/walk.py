@@ -1,5 +1,6 @@
 """The latent walk."""
 
+from pipelines.measurements.codes import image_codes
 from pipelines.measurements.given import Given
 from training.evaluation.measured import Measured
 from training.evaluation.walk import latent_walk
@@ -7,4 +8,5 @@ from training.evaluation.walk import latent_walk
 
 def take(given: Given) -> Measured:
     """Walk between random points of the checkpoint's latent space."""
-    return latent_walk(given.subject, given.settings.walk)
+    codes = None if given.codes is None else image_codes(given.codes)
+    return latent_walk(given.subject, given.settings.walk, codes)
