@@ -1,9 +1,235 @@
-"""How objects are removed."""
+"""An object removed from what the generator draws: the maps that make windows are found, and left out."""
 
-from pydantic import BaseModel, ConfigDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from training.draws import Stream, permutation, philox, random_z
+from training.evaluation.boxes import Boxes
+from training.evaluation.detector import DetectorSettings, fit_detector
+from training.evaluation.inside import Numbers, Values, tell_inside, without_maps
+from training.evaluation.measured import Measured, Subject, Unmeasurable
+from training.evaluation.outcomes import Outcome, compared, marked_picture, outcome, rows_picture
+from training.networks import Generator, reference_statistics
+from training.samples import REFERENCE_IMAGES, Images, fixed_z, generate, grid, labelled
+
+Find = Callable[[Images], tuple[Boxes, ...]]
+
+_LEAST_BOXES, _LEAST_SAMPLES = 10, 5
+_COLUMNS = 10  # of the picture of all samples
+_SAMPLES, _NEW, _RANDOM, _SAME_ENERGY = range(4)  # places in the stream of random numbers
 
 
 class RemovalSettings(BaseModel):
     """How objects are removed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    samples: int = Field(
+        default=500, ge=20, description="Samples that the regression looks at, and as many new ones (paper: 150)"
+    )
+    layer: int = Field(
+        default=2, ge=2, description="Whose maps are dropped, counted from the picture, which is 1; paper: 2"
+    )
+    maps: int | None = Field(
+        default=None, ge=1, description="How many are dropped, those of the largest weights; none: all above 0 (paper)"
+    )
+    random_draws: int = Field(default=10, ge=2, description="How often as many maps are drawn by chance, as a control")
+    places: int = Field(default=100_000, ge=100, description="Most places that the regression is fitted on")
+    held_out_share: float = Field(
+        default=0.2, gt=0, lt=1, description="Part of the samples that the regression is judged on, not fitted"
+    )
+    c: float = Field(default=1.0, gt=0, description="Inverse of the regression's L2 penalty")
+    shown: int = Field(default=10, ge=1, description="Pictures in a row of the figure")
+    drawn: str | None = Field(
+        default=None,
+        description="JSON of {number of the sample: [[left, top, width, height], ...]}, drawn by hand, to fit the "
+        "regression with in place of the boxes found; [] where there is none",
+    )
+    thing: str = Field(default="window", min_length=1, description="What the boxes are around, for the words")
+    detector: DetectorSettings = Field(default_factory=DetectorSettings, description="What finds and counts objects")
+
+
+def removal(
+    subject: Subject,
+    images: Images,
+    boxes: Sequence[Boxes],
+    settings: RemovalSettings,
+    drawn: Mapping[int, Boxes] | None = None,
+) -> Measured:
+    """Objects in samples before and after the maps that make them are dropped, and after maps drawn by chance are.
+
+    images: uint8[N, size_px, size_px, C], RGB or grey, and boxes: float32[K, 4] for each, which the detector learns
+    from; drawn: boxes by hand on some of the samples, by number, to fit the regression with.
+
+    Raises:
+        Unmeasurable: there are hardly any objects to remove, or the settings don't fit the network.
+        ValueError: too few pictures to train a detector.
+    """
+    subject.say(f"removal: training a detector on {len(images):,} pictures")
+    detector = fit_detector(images, boxes, settings.detector, subject.seed, subject.say)
+    figures, pictures = remove(subject.generator, detector.find, settings, subject.seed, drawn, subject.say)
+    random, thing = figures["found_after_random"], settings.thing
+    return Measured(
+        says=f"Without {figures['maps_dropped']} of {figures['maps']} maps the detector finds "
+        f"{figures['found_after']:.2f} {thing}s a sample, with all of them {figures['found_before']:.2f}; without as "
+        f"many drawn by chance {random['mean']:.2f} +- {random['deviation']:.2f}",
+        statistics=f"of a batch of {REFERENCE_IMAGES} z of the whole network, fixed; the same where maps are dropped",
+        figures=figures | {"detector": detector.figures},
+        settings=settings.model_dump(mode="json"),
+        pictures=pictures,
+        captions={
+            "removal": f"New samples with a {thing}: with all maps, without those that tell {thing}s, and without as "
+            "many drawn by chance",
+            "detected": f"The {thing}s that the detector found in the first new samples, in frames",
+            "samples": "The samples that the regression was fitted on, by number, for boxes of one's own",
+        },
+        paper="windows mostly gone or made into other things, by eye: 52 boxes in 150 samples, about 200 maps dropped",
+    )
+
+
+def remove(
+    generator: Generator,
+    find: Find,
+    settings: RemovalSettings,
+    seed: int,
+    drawn: Mapping[int, Boxes] | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> tuple[dict[str, Any], dict[str, Images]]:
+    """The figures and pictures of `removal`, with `find` as the detector.
+
+    A place is inside where its middle is in a box; as many places outside are drawn by chance from the same samples.
+    The maps of a positive weight are set to zero everywhere, in samples of new z. All batch norms keep the statistics
+    of the network with all its maps, so that what changes comes of the maps alone.
+
+    The controls: as many maps drawn by chance from the whole layer; and maps drawn by chance until they add as much to
+    the next layer as the dropped ones, however many that takes.
+
+    Source: Radford et al. 2016, section 6.3.1.
+    Departs: counts windows by a detector and against chance, where the paper judges by eye, without a control.
+    """
+    plan = generator.plan
+    if settings.layer > len(plan):
+        raise Unmeasurable(
+            f"removal.layer={settings.layer}: the generator has {len(plan)} layers; give 2 to {len(plan)}"
+        )
+    with _standing(generator, seed):
+        z = _z(generator, seed, _SAMPLES, settings.samples)
+        looked_at = generate(generator, z)
+        known = _known(looked_at, find, settings, drawn)
+        fitted = tell_inside(
+            generator,
+            settings.layer,
+            z,
+            known,
+            seed,
+            most_places=settings.places,
+            held_out_share=settings.held_out_share,
+            c=settings.c,
+        )
+        dropped = of_weight(fitted.weights, settings.maps)
+        z = _z(generator, seed, _NEW, settings.samples)
+        before = generate(generator, z)
+        boxes = find(before)
+        if not any(map(len, boxes)):
+            raise Unmeasurable(f"{len(boxes)} new samples show no {settings.thing}; set removal.samples higher")
+
+        def without(maps: Numbers) -> tuple[Outcome, Images]:
+            with without_maps(generator, settings.layer, maps):
+                after = generate(generator, z)
+            share = float(fitted.energy[maps].sum() / max(fitted.energy.sum(), 1e-12))
+            return outcome(before, boxes, after, find(after), len(maps), share), after
+
+        removed, after = without(dropped)
+        say(f"removal: {len(dropped)} maps dropped, {removed.objects:.3f} {settings.thing}s a sample")
+        random, same_energy, by_chance = [], [], after
+        for draw in range(settings.random_draws):
+            result, pictures = without(of_number(len(fitted.weights), len(dropped), seed, draw))
+            random.append(result)
+            by_chance = by_chance if draw else pictures
+            same_energy.append(without(of_energy(fitted.energy, fitted.energy[dropped].sum(), seed, draw))[0])
+            say(f"removal: draw {draw + 1} of {settings.random_draws}, {result.objects:.3f} {settings.thing}s a sample")
+    figures = {
+        "layer": plan[-settings.layer].name,
+        "maps": len(fitted.weights),
+        "dropped": sorted(dropped.tolist()),
+        "samples": settings.samples,
+        "boxes": sum(map(len, known.values())),
+        "boxes_by": "the detector" if drawn is None else "hand",
+        "regression_places": fitted.places,
+        "regression_accuracy": round(fitted.accuracy, 4),
+        "regression_accuracy_by_chance": 0.5,
+        **compared(float(np.mean([len(own) for own in boxes])), removed, random, same_energy),
+    }
+    rows = [
+        ("New samples, all maps", before),
+        (f"The same without the {len(dropped)} of {len(fitted.weights)} maps that tell {settings.thing}s", after),
+        (f"The same without {len(dropped)} maps drawn by chance", by_chance),
+    ]
+    few = min(len(before), 3 * settings.shown)
+    return figures, {
+        "removal": rows_picture(rows, boxes, settings.shown),
+        "detected": marked_picture(before[:few], boxes[:few], settings.shown, "Found in the first new samples"),
+        "samples": labelled(grid(looked_at, _COLUMNS), f"Samples 0 to {len(looked_at) - 1}, {_COLUMNS} in a row"),
+    }
+
+
+def _known(
+    looked_at: Images, find: Find, settings: RemovalSettings, drawn: Mapping[int, Boxes] | None
+) -> Mapping[int, Boxes]:
+    """The boxes of each sample that was looked at, by its number."""
+    known = dict(enumerate(find(looked_at))) if drawn is None else dict(drawn)
+    strange = [number for number in known if not 0 <= number < len(looked_at)]
+    if strange:
+        raise Unmeasurable(
+            f"removal.drawn names sample {strange[0]}; samples are numbered from 0 to {len(looked_at) - 1}: mend it, "
+            "or set removal.samples higher"
+        )
+    boxes, with_boxes = sum(map(len, known.values())), sum(1 for own in known.values() if len(own))
+    if boxes < _LEAST_BOXES or with_boxes < _LEAST_SAMPLES:
+        raise Unmeasurable(
+            f"{boxes} {settings.thing}s in {with_boxes} of {len(known)} samples are too few to learn from; "
+            f"{_LEAST_BOXES} in {_LEAST_SAMPLES} or more are needed: set removal.samples higher, or measure a "
+            "generator that was trained further"
+        )
+    return known
+
+
+def of_weight(weights: Values, most: int | None) -> Numbers:
+    """The maps of positive weight, the largest first; so many at most.
+
+    Raises:
+        Unmeasurable: there are none.
+    """
+    order = np.argsort(-weights, kind="stable")[: min(most or len(weights), int((weights > 0).sum()))]
+    if not len(order):
+        raise Unmeasurable("no map has a positive weight: nothing tells the inside of a box; train further")
+    return order
+
+
+def of_number(maps: int, number: int, seed: int, draw: int) -> Numbers:
+    """So many maps of a layer, drawn by chance."""
+    return permutation(maps, philox(seed, Stream.REMOVAL, _RANDOM, draw))[:number]
+
+
+def of_energy(energy: Values, wanted: float, seed: int, draw: int) -> Numbers:
+    """Maps in random order, as many as bring the sum of their energies nearest to the wanted one; at least one."""
+    order = permutation(len(energy), philox(seed, Stream.REMOVAL, _SAME_ENERGY, draw))
+    return order[: int(np.abs(np.cumsum(energy[order]) - wanted).argmin()) + 1]
+
+
+def _z(generator: Generator, seed: int, what: int, images: int) -> npt.NDArray[np.float32]:
+    preset = generator.preset
+    return random_z(philox(seed, Stream.REMOVAL, what), images, preset.z_dim, preset.z_distribution)
+
+
+@contextmanager
+def _standing(generator: Generator, seed: int) -> Iterator[None]:
+    reference = torch.from_numpy(fixed_z(generator.preset, seed, REFERENCE_IMAGES, Stream.FILL))
+    with reference_statistics(generator, reference.to(next(generator.parameters()))):
+        yield
