@@ -43,6 +43,8 @@ def latent_walk(generator: Generator, seed: int, settings: WalkSettings | None =
     it has in every batch norm are kept, and all pictures are made with those. Each picture depends on its own z and the
     reference batch only.
 
+    Where the preset has classes, each point is of the next one, and labels are interpolated as z is.
+
     Returns:
         measures: plain values for JSON.
         picture: uint8[H, W, 3], RGB, a row for each pair of consecutive points.
@@ -55,7 +57,7 @@ def latent_walk(generator: Generator, seed: int, settings: WalkSettings | None =
     device = next(generator.parameters()).device
     drawn = fixed_z(preset, seed, settings.points + settings.reference_images, Stream.WALK)
     points, reference = drawn[: settings.points], drawn[settings.points :]
-    z = interpolations(points, settings.columns).reshape(-1, preset.z_dim)
+    z = interpolations(points, settings.columns).reshape(-1, preset.latent_dim)
     with torch.no_grad(), reference_statistics(generator, torch.from_numpy(reference).to(device)):
         chunks = torch.split(torch.from_numpy(np.concatenate([z, reference])).to(device), CHUNK_IMAGES)
         made = [to_pixels(generator(chunk)) for chunk in chunks]
