@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from manifests.denied import DenyList, copies_hashes, emptied, is_flat, person_sha256, url_sha256
 from manifests.perceptual import VIEWS
 from manifests.schema import SAMPLES, THUMB_PX
-from manifests.shards import ShardSample, Split, dataset_summary, write_shard
+from manifests.shards import ShardSample, Split, dataset_summary, join_rows, write_shard
 from manifests.store import Folder
 
 _SEEN = ["record_id", "sample_id", "parent_id", "sha256", "url", "person", "status"]
@@ -174,7 +174,7 @@ def rewrite_shards(run: Folder, denied: DenyList, image_format: str, image_px: i
         plan["samples"] = {name: entries[name]["samples"] for name in plan["samples"] if name in entries}
         folder.write_json("plan.json", plan)
     # The index comes last: by it the tars are found that are still to be written.
-    folder.write_table("index.parquet", _in_order(pa.concat_tables(tables), index).sort_by(order))
+    folder.write_table("index.parquet", _in_order(join_rows(tables), index).sort_by(order))
     return names
 
 

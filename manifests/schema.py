@@ -197,3 +197,6 @@ SHARD_INDEX = pa.schema(
         pa.field("sha256", pa.string(), nullable=False),  # of the image's bytes in the tar
     ]
 )
+
+LABEL = pa.field("label", pa.int32())
+"""The column that an index has more where sources say which class their images are of; null where one doesn't."""

@@ -1,4 +1,4 @@
-"""WebDataset tars and their index: which shard a sample goes to, the writer, and the reader by index.
+"""WebDataset tars and their index: which shard a sample goes to, the writer, and the readers by index.
 
 The same samples give the same bytes: fixed times and owners, members in an order that comes of the ids alone.
 """
@@ -10,9 +10,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import webdataset
 
-from manifests.schema import SHARD_INDEX
+from manifests.schema import LABEL, SHARD_INDEX
 from manifests.store import Folder
 
 Split = Literal["train", "heldout"]
@@ -20,6 +22,7 @@ SPLITS: tuple[Split, ...] = ("train", "heldout")
 
 # A tar stores numbers of the owner and the time; fixed, so that they say nothing and never change.
 _MTIME_S = 0
+_LARGEST_LABEL = (1 << 31) - 1
 _OWNER = "dcgan"
 _TAR_HEADER_BYTES = 512
 
@@ -62,7 +65,7 @@ def place_in_shard(seed: int, sample_id: str) -> str:
 def write_shard(
     folder: Folder, split: Split, number: int, samples: Iterable[ShardSample], image_format: str, seed: int
 ) -> tuple[dict[str, Any], pa.Table]:
-    """Write one tar, atomically; return its entry in `dataset.json` and its rows of the index.
+    """Write one tar, atomically; return its entry in `dataset.json` and its rows of the index, with their labels.
 
     The tar is put together in memory, so a shard's size bounds it. `image_format`: png or jpeg. Members are
     `KEY.png` (or `KEY.jpg`) and `KEY.json`, KEY being the sample id: no dots, at which WebDataset would cut it.
@@ -75,6 +78,7 @@ def write_shard(
     ordered = sorted(samples, key=lambda s: place_in_shard(seed, s.sample_id))
     buffer = io.BytesIO()
     rows: list[dict[str, Any]] = []
+    labels: list[int | None] = []
     seen: set[str] = set()
     with webdataset.TarWriter(
         buffer, mtime=_MTIME_S, user=_OWNER, group=_OWNER, compress=False, encoder=False
@@ -98,6 +102,7 @@ def write_shard(
                     "sha256": hashlib.sha256(sample.image).hexdigest(),
                 }
             )
+            labels.append(_label(sample.facts))
     data = buffer.getvalue()
     folder.write_bytes(name, data)
     entry = {
@@ -107,7 +112,25 @@ def write_shard(
         "size_bytes": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
     }
-    return entry, pa.Table.from_pylist(rows, schema=SHARD_INDEX)
+    table = pa.Table.from_pylist(rows, schema=SHARD_INDEX)
+    if any(label is not None for label in labels):
+        table = table.append_column(LABEL, pa.array(labels, LABEL.type))
+    return entry, table
+
+
+def _label(facts: dict[str, Any]) -> int | None:
+    """The number of the class that a source says an image is of."""
+    said = facts.get("facts")
+    told = json.loads(said) if isinstance(said, str) else None
+    label = told.get("label") if isinstance(told, dict) else None
+    return label if type(label) is int and 0 <= label <= _LARGEST_LABEL else None
+
+
+def join_rows(tables: Sequence[pa.Table]) -> pa.Table:
+    """The rows of several shards as one index, which has a column of labels where any of them has."""
+    table = pa.concat_tables(tables, promote_options="default")
+    schema = SHARD_INDEX.append(LABEL) if LABEL.name in table.column_names else SHARD_INDEX
+    return table.select(schema.names).cast(schema)
 
 
 def read_image(folder: Folder, shard: str, offset: int, size_bytes: int) -> bytes:
@@ -124,6 +147,19 @@ def read_image(folder: Folder, shard: str, offset: int, size_bytes: int) -> byte
             "make it again with --redo shard"
         )
     return data
+
+
+def read_labels(folder: Folder, index: str, split: str) -> pa.ChunkedArray | None:
+    """The labels of a split's samples by shard and offset, null where one has none; None where the index has no labels.
+
+    index: the name of the index's file.
+    """
+    with folder.open_input(index) as file, pq.ParquetFile(file) as parquet:
+        if LABEL.name not in parquet.schema_arrow.names:
+            return None
+        table = parquet.read(["shard", "offset", "split", LABEL.name])
+    table = table.filter(pc.field("split") == split).sort_by([("shard", "ascending"), ("offset", "ascending")])
+    return table[LABEL.name]
 
 
 def dataset_summary(entries: Sequence[dict[str, Any]], image_px: int, image_format: str) -> dict[str, Any]:

@@ -215,6 +215,13 @@ class Recipe(_Settings):
                 f"ingest.image_px={self.ingest.image_px}, but the preset {self.train.preset} trains on {size_px}; "
                 f"set ingest.image_px={size_px} or train.overrides.size_px={self.ingest.image_px}"
             )
+        classes = self.train.resolved().classes
+        unlabelled = [source.name for source in self.sources if getattr(source, "labels", None) is None]
+        if classes and unlabelled:
+            raise ValueError(
+                f"the preset {self.train.preset} has classes={classes}, but no labels are known of the images of "
+                f"{', '.join(unlabelled)}; name them (an idx source's labels), or set train.overrides.classes=0"
+            )
         check_workers(self.train, self.resources)
         return self
 

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from manifests.schema import SHARD_INDEX
+from manifests.schema import LABEL, SHARD_INDEX
 from manifests.store import Folder
 
 
@@ -45,8 +46,12 @@ def write_shards(
     split: str = "train",
     suffix: str = ".png",
     first_shard: int = 0,
+    labels: Sequence[int | None] | None = None,
 ) -> None:
-    """Write images as tars of `per_shard` samples, and add them to index.parquet (sample_id: the image's number)."""
+    """Write images as tars of `per_shard` samples, and add them to index.parquet (sample_id: the image's number).
+
+    labels: of each image, where the index is to have any.
+    """
     rows = folder.read_table("index.parquet").to_pylist() if folder.exists("index.parquet") else []
     for start in range(0, len(images), per_shard):
         name = f"{split}-{first_shard + start // per_shard:06d}.tar"
@@ -65,8 +70,10 @@ def write_shards(
                         "offset": buffer.tell() + tarfile.BLOCKSIZE,
                         "size_bytes": len(data),
                         "sha256": hashlib.sha256(data).hexdigest(),
+                        **({"label": labels[number]} if labels is not None else {}),
                     }
                 )
                 tar.addfile(member, io.BytesIO(data))
         folder.write_bytes(name, buffer.getvalue())
-    folder.write_table("index.parquet", pa.Table.from_pylist(rows, schema=SHARD_INDEX))
+    schema = SHARD_INDEX.append(LABEL) if any("label" in row for row in rows) else SHARD_INDEX
+    folder.write_table("index.parquet", pa.Table.from_pylist(rows, schema=schema))

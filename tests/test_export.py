@@ -1,5 +1,6 @@
 """Export: what other runtimes compute is what torch does, for either statistics and every preset."""
 
+import contextlib
 import hashlib
 import json
 import sys
@@ -19,11 +20,11 @@ from pipelines.commands.export import first_images
 from training import export as exporting
 from training.adversarial import new_players
 from training.checkpoint import Checkpoint
-from training.draws import Stream
+from training.draws import Stream, one_hot
 from training.export import FILES, ExportError, export
 from training.networks import Discriminator, Generator, reference_statistics
 from training.presets import PRESETS, Preset, resolve
-from training.samples import fixed_z
+from training.samples import Statistics, fixed_z
 from training.snapshot import of_players
 
 CPU = torch.device("cpu")
@@ -49,13 +50,14 @@ def networks(checkpoint: Checkpoint) -> tuple[Preset, Generator, Discriminator]:
     return preset, generator, discriminator
 
 
-def ran(file: Path, name: str, values: torch.Tensor) -> torch.Tensor:
+def ran(file: Path, name: str, values: torch.Tensor, labels: np.ndarray | None = None) -> torch.Tensor:
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    (result,) = session.run(None, {name: values.numpy()})
+    given = {name: values.numpy()} if labels is None else {name: values.numpy(), "labels": labels}
+    (result,) = session.run(None, given)
     return torch.from_numpy(result)
 
 
-@pytest.mark.parametrize("name", list(PRESETS))
+@pytest.mark.parametrize("name", [name for name in PRESETS if not PRESETS[name].classes])
 def test_batch_statistics_are_each_batchs_own_in_any_runtime(name: str, tmp_path: Path) -> None:
     checkpoint = made(name)
     export(checkpoint, Folder(tmp_path), "batch")
@@ -91,6 +93,30 @@ def test_standing_statistics_treat_each_sample_by_itself(name: str, tmp_path: Pa
     torch.testing.assert_close(
         ran(tmp_path / "discriminator.onnx", "images", pictures[:1].contiguous()), logits[:1], rtol=1e-3, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("name", ["mnist-28-conditional", "torch-4x4", "paper-64"])
+@pytest.mark.parametrize("statistics", ["batch", "standing"])
+def test_networks_with_classes_take_labels(name: str, statistics: Statistics, tmp_path: Path) -> None:
+    checkpoint = made(name, classes=10)
+    preset, generator, discriminator = networks(checkpoint)
+    draw = torch.Generator().manual_seed(0)
+    real = torch.rand(30, preset.image_channels, preset.size_px, preset.size_px, generator=draw) * 2 - 1
+    of_real, labels = np.arange(30) // 3, np.array([3, 9, 0, 3, 7])
+    export(checkpoint, Folder(tmp_path), statistics, real if statistics == "standing" else None, of_real)
+    z = torch.from_numpy(fixed_z(preset, 1, 5, labels=labels))
+    y = torch.from_numpy(one_hot(labels, 10))
+    reference = torch.from_numpy(fixed_z(preset, checkpoint.seed, 512, Stream.FILL))
+    with torch.no_grad(), contextlib.ExitStack() as stack:
+        if statistics == "standing":
+            stack.enter_context(reference_statistics(generator, reference))
+            stack.enter_context(reference_statistics(discriminator, real, torch.from_numpy(one_hot(of_real, 10))))
+        pictures = generator(z)
+        logits = discriminator(pictures, y)
+    found = ran(tmp_path / "generator.onnx", "z", z[:, : preset.z_dim].contiguous(), labels)
+    torch.testing.assert_close(found, pictures, rtol=1e-3, atol=1e-4)
+    found = ran(tmp_path / "discriminator.onnx", "images", pictures.contiguous(), labels)
+    torch.testing.assert_close(found, logits, rtol=1e-3, atol=1e-4)
 
 
 def test_without_real_images_d_keeps_each_batchs_own_statistics(tmp_path: Path) -> None:
@@ -134,7 +160,12 @@ def test_safetensors_hold_the_weights_and_the_statistics(tmp_path: Path) -> None
 
 
 def test_the_card_says_what_it_is_and_its_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, statistics in (("mnist-28", "standing"), ("paper-64", "batch"), ("svhn-32", "standing")):
+    for name, statistics in (
+        ("mnist-28", "standing"),
+        ("paper-64", "batch"),
+        ("svhn-32", "standing"),
+        ("mnist-28-conditional", "standing"),
+    ):
         folder = tmp_path / name
         checkpoint = made(name)
         export(checkpoint, Folder(folder), "standing" if statistics == "standing" else "batch")

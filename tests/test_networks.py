@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from training.networks import BatchNorm, build, count_parameters, reference_statistics
-from training.presets import PRESETS, resolve
+from training.draws import by_turns, one_hot
+from training.networks import BatchNorm, Discriminator, Generator, build, count_parameters, reference_statistics
+from training.presets import PRESETS, Preset, resolve
+from training.samples import fixed_z
 
 CPU = torch.device("cpu")
 
@@ -32,7 +34,7 @@ SIDES = [(name, px) for name in PRESETS for px in ((28,) if PRESETS[name].archit
 def test_images_have_the_asked_size_and_range(name: str, size_px: int, channels: int) -> None:
     preset = resolve(name, width=4, size_px=size_px, image_channels=channels)
     generator, discriminator = build(preset, 0, CPU)
-    images = generator(torch.randn(5, preset.z_dim))
+    images = generator(torch.from_numpy(fixed_z(preset, 0, 5)))
     assert images.shape == (5, channels, size_px, size_px)
     assert images.abs().max() <= 1
     if channels > 1:
@@ -43,7 +45,7 @@ def test_images_have_the_asked_size_and_range(name: str, size_px: int, channels:
 @pytest.mark.parametrize("name", list(PRESETS))
 def test_every_weight_gets_a_gradient(name: str) -> None:
     generator, discriminator = build(resolve(name, width=4), 0, CPU)
-    discriminator(generator(torch.randn(6, generator.preset.z_dim))).sum().backward()
+    discriminator(generator(torch.from_numpy(fixed_z(generator.preset, 0, 20)))).sum().backward()
     for key, value in (*generator.named_parameters(), *discriminator.named_parameters()):
         assert value.grad is not None, key
         assert bool(value.grad.abs().max() > 0), key
@@ -75,7 +77,8 @@ def test_activations_are_what_goes_on_to_the_next_layer(name: str) -> None:
     convolutions = [layer for layer in discriminator.plan if layer.activation == "leaky_relu" and layer.kind == "conv"]
     assert [tuple(x.shape[1:]) for x in found] == [layer.out_shape for layer in convolutions]
     for after, activation in zip(discriminator.plan[1:], found, strict=False):
-        torch.testing.assert_close(activation.reshape(5, -1), entered[after.name].reshape(5, -1))
+        before = entered[after.name][:, : after.entering - after.labels]
+        torch.testing.assert_close(activation.reshape(5, -1), before.reshape(5, -1))
     torch.testing.assert_close(discriminator(images), logits)
 
 
@@ -156,3 +159,87 @@ def test_reference_statistics_make_pictures_independent_of_their_neighbours() ->
         assert (generator(z) - batch).abs().max() > 1e-3
         torch.testing.assert_close(of_reference, generator(reference), rtol=1e-3, atol=1e-4)
     assert (together - batch).abs().max() > 1e-4
+
+
+CONDITIONAL = [(name, 28 if PRESETS[name].architecture == "mnist" else 32) for name in PRESETS if name != "paper-128"]
+
+
+@pytest.mark.parametrize(("name", "size_px"), CONDITIONAL)
+def test_every_layer_is_told_the_label(name: str, size_px: int) -> None:
+    plain = resolve(name, width=4, size_px=size_px, classes=0)
+    preset = plain.model_copy(update={"classes": 3})
+    for network, without in zip(build(preset, 0, CPU), build(plain, 0, CPU), strict=True):
+        for layer in network.plan:
+            weight, fewer = (of.get_parameter(f"{layer.name}.weight") for of in (network, without))
+            more = layer.out_units if layer.kind == "dense" else layer.outside * layer.kernel**2
+            assert weight.numel() - fewer.numel() == 3 * more
+            assert weight.numel() == layer.weights
+
+
+@pytest.mark.parametrize(("name", "size_px"), CONDITIONAL)
+def test_a_label_joins_as_channels_that_hold_it_everywhere(name: str, size_px: int) -> None:
+    preset = resolve(name, width=2, size_px=size_px, classes=3, norm_eps=1e-3)
+    generator, discriminator = (network.double() for network in build(preset, 0, CPU))
+    z = torch.from_numpy(fixed_z(preset, 0, 6)).double()
+    y = z[:, preset.z_dim :]
+    images = generator(z)
+    torch.testing.assert_close(images, _plainly(generator, z[:, : preset.z_dim], y))
+    logits = _plainly(discriminator, images, y).flatten(1)
+    torch.testing.assert_close(discriminator(images, y), logits[:, -1] - logits[:, 0] * (logits.shape[1] - 1))
+    assert (discriminator(images, y.roll(1, 0)) - discriminator(images, y)).abs().min() > 0
+    assert (generator(torch.cat([z[:, : preset.z_dim], y.roll(1, 0)], 1)) - images).abs().amax((1, 2, 3)).min() > 0
+    torch.testing.assert_close(discriminator(images), discriminator(images, torch.full_like(y, 1 / 3)))
+
+
+def _plainly(network: Generator | Discriminator, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """The plan, layer by layer, with torch's own operations."""
+    for layer in network.plan:
+        weight = network.get_parameter(f"{layer.name}.weight")
+        if layer.kind == "dense":
+            x = torch.cat([x.flatten(1), y], 1) @ weight.t()
+        else:
+            x = x.view(len(x), layer.inside, layer.in_px, layer.in_px)
+            x = torch.cat([x, y.view(*y.shape, 1, 1) * torch.ones(1, 1, layer.in_px, layer.in_px)], 1)
+            if layer.kind == "conv":
+                x = torch.nn.functional.conv2d(x, weight, stride=layer.stride, padding=layer.padding)
+            else:
+                x = torch.nn.functional.conv_transpose2d(
+                    x, weight, None, layer.stride, layer.padding, layer.output_padding
+                )
+        if layer.norm == "channels":
+            x = x.view(len(x), layer.outside, layer.out_px, layer.out_px)
+        if layer.norm != "none":
+            gain, bias = (network.get_parameter(f"{layer.name}_norm.{of}") for of in ("weight", "bias"))
+            x = torch.nn.functional.batch_norm(x, None, None, gain, bias, training=True, eps=network.preset.norm_eps)
+        x = x.view(len(x), layer.outside, layer.out_px, layer.out_px)
+        relu = torch.nn.functional.leaky_relu(x, 0.2 if layer.activation == "leaky_relu" else 0.0)
+        x = torch.tanh(x) if layer.activation == "tanh" else x if layer.activation == "none" else relu
+    return x
+
+
+def test_a_generator_with_classes_refuses_z_without_a_label() -> None:
+    generator, _ = build(resolve("mnist-28-conditional", width=2), 0, CPU)
+    with pytest.raises(ValueError, match=r"z has 100 values, but .* takes 100 and a one-hot label of 10; join them"):
+        generator(torch.zeros(3, 100))
+
+
+def test_reference_statistics_are_of_images_with_their_labels() -> None:
+    _, discriminator = build(resolve("mnist-28-conditional", width=4), 0, CPU)
+    images = torch.rand(20, 1, 28, 28) * 2 - 1
+    y = torch.from_numpy(one_hot(by_turns(20, 10), 10))
+    with torch.no_grad():
+        own = discriminator(images, y)
+        with reference_statistics(discriminator, images, y):
+            torch.testing.assert_close(discriminator(images[:1], y[:1]), own[:1], rtol=1e-4, atol=1e-5)
+
+
+def test_networks_without_classes_are_what_they_were() -> None:
+    """Of the weights that a seed gives, and the settings that checkpoints and cards hold."""
+    preset = resolve("mnist-28", width=2)
+    assert "classes" not in preset.model_dump()
+    assert "classes" not in preset.model_dump_json()
+    assert Preset.model_validate(preset.model_dump()).classes == 0
+    conditional = resolve("mnist-28-conditional")
+    assert Preset.model_validate(conditional.model_dump()) == conditional
+    assert conditional.model_dump()["classes"] == 10
+    assert resolve("mnist-28-conditional", classes=0).latent_dim == 100

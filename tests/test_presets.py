@@ -59,6 +59,8 @@ def test_the_authors_other_networks() -> None:
             {"batch_norm": "ghost", "ghost_images": 48},
             "batch_images=128 does not divide into ghost batches of 48; try ghost_images=(32|64)",
         ),
+        ("paper-64", {"classes": 1}, "classes=1 tells the networks nothing; set classes=0, or 2 or more"),
+        ("paper-64", {"classes": -1}, "classes=-1: Input should be greater than or equal to 0"),
         ("paper-64", {"batch_images": 1}, "batch_images=1: Input should be greater than or equal to 2"),
         (
             "paper-64",

@@ -25,7 +25,14 @@ CASES: dict[str, dict[str, Any]] = {
     "grey": {"preset": "mnist-28", "loss": "hinge"},
     "stacked": {"preset": "imagenet-32", "loss": "least-squares"},
     "ghost": {"preset": "paper-64", "size_px": 32, "batch_norm": "ghost", "ghost_images": 4},
+    "conditional": {"preset": "mnist-28-conditional"},
     "ghost, both": {"preset": "torch-4x4", "size_px": 32, "batch_norm": "ghost", "ghost_images": 4},
+    "ghost, conditional": {
+        "preset": "mnist-28-conditional",
+        "alternate": "both",
+        "batch_norm": "ghost",
+        "ghost_images": 4,
+    },
 }
 
 
@@ -45,10 +52,16 @@ def _update(players: Players, update: int, rank: int, world: int) -> None:
     shape = (BATCH, preset.image_channels, preset.size_px, preset.size_px)
     real = torch.rand(shape, generator=draw, dtype=torch.float64)[rows] * 2 - 1
     z = torch.randn((BATCH, preset.z_dim), generator=draw, dtype=torch.float64)[rows]
+    told = None
+    if preset.classes:
+        of_fake, told = torch.eye(preset.classes, dtype=torch.float64)[
+            torch.randint(preset.classes, (2, BATCH), generator=draw)[:, rows]
+        ]
+        z = torch.cat([z, of_fake], 1)
     if preset.alternate == "both":
-        update_both(players, real, z)
+        update_both(players, real, z, told)
     elif update % 2:
-        update_discriminator(players, real, z)
+        update_discriminator(players, real, z, told)
     else:
         update_generator(players, z)
 
@@ -135,7 +148,7 @@ def test_the_digest_of_an_epoch_does_not_depend_on_the_workers(place: Path) -> N
     assert swapped.end_epochs(8)[0]["digest"] != rows[0]["digest"]
 
 
-@pytest.mark.parametrize("case", ["ghost", "ghost, both"])
+@pytest.mark.parametrize("case", ["ghost", "ghost, both", "ghost, conditional"])
 @pytest.mark.parametrize("micro_images", [4, 8])
 def test_gradients_added_up_over_ghost_batches_are_those_of_the_whole(case: str, micro_images: int) -> None:
     whole, parts = _players(case), _players(case, micro_images=micro_images)

@@ -76,7 +76,16 @@ def test_ready_recipes_load_by_name_and_as_files(name: str, tmp_path: Path) -> N
 
 
 def test_these_are_the_ready_recipes() -> None:
-    assert list(ready_recipes()) == ["demo", "drawn_faces", "faces", "folder", "imagenet_32", "lsun_bedroom", "mnist"]
+    assert list(ready_recipes()) == [
+        "demo",
+        "drawn_faces",
+        "faces",
+        "folder",
+        "imagenet_32",
+        "lsun_bedroom",
+        "mnist",
+        "mnist_conditional",
+    ]
     paper = load_recipe("lsun_bedroom").train.resolved()
     assert (paper.size_px, paper.batch_images, paper.width) == (64, 128, 128)
 

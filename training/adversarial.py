@@ -103,65 +103,77 @@ def pixels_to_unit(images: Tensor, device: torch.device, dtype: torch.dtype = to
     return moved.to(dtype, memory_format=torch.channels_last).div_(127.5).sub_(1.0)
 
 
-def update_discriminator(players: Players, real: Tensor, z: Tensor) -> Measures:
+def update_discriminator(players: Players, real: Tensor, z: Tensor, labels: Tensor | None = None) -> Measures:
     """Update D on real images and on generated ones, which go through D apart.
 
-    real: float[N, C, H, W], -1..1; z: float[N, z_dim]; N images of this worker.
+    real: float[N, C, H, W], -1..1; z: float[N, latent_dim]; labels: of the real images, float[N, classes], one-hot,
+    where there are classes; N images of this worker.
 
     Source: Radford et al. 2016, section 4; Goodfellow et al. 2014, algorithm 1.
     """
     with torch.no_grad(), players.computing():
-        fake = torch.cat([players.generator(part) for part in _parts(players, z)])
-    return _update_discriminator(players, real, fake)
+        fake = torch.cat([players.generator(*part) for part in _parts(players, z)])
+    return _update_discriminator(players, _parts(players, real, labels), _parts(players, fake, _labels_of(players, z)))
 
 
 def update_generator(players: Players, z: Tensor) -> Measures:
     """Update G, with D frozen.
 
-    z: float[N, z_dim], of this worker.
+    z: float[N, latent_dim], of this worker.
 
     Source: as `update_discriminator`.
     """
     parts = _parts(players, z)
     players.generator_adam.zero_grad(set_to_none=True)
     measured = []
-    for number, part in enumerate(parts):
+    for number, (part,) in enumerate(parts):
         with adding_up(players.generator_averaged, more=number + 1 < len(parts)):
             with players.computing():
                 fake = players.generator_averaged(part)
-            measured.append(_teach_generator(players, fake, len(part) / len(z)))
+            measured.append(_teach_generator(players, fake, part, len(part) / len(z)))
     return _step_generator(players, torch.stack(measured).sum(0))
 
 
-def update_both(players: Players, real: Tensor, z: Tensor) -> Measures:
+def update_both(players: Players, real: Tensor, z: Tensor, labels: Tensor | None = None) -> Measures:
     """Update D, then G, on one batch and one z: the generated images are made once, and serve both.
 
     Departs: the paper's code alternates; this is what the ports do.
     """
     if len(_parts(players, z)) > 1:  # graphs of all parts at once are what micro-batches are to avoid
-        return update_discriminator(players, real, z) | update_generator(players, z)
+        return update_discriminator(players, real, z, labels) | update_generator(players, z)
     players.generator_adam.zero_grad(set_to_none=True)
     with players.computing():
         fake = players.generator_averaged(z)
-    measures = _update_discriminator(players, real, fake.detach())
-    return measures | _step_generator(players, _teach_generator(players, fake, 1.0))
+    generated = _parts(players, fake.detach(), _labels_of(players, z))
+    measures = _update_discriminator(players, _parts(players, real, labels), generated)
+    return measures | _step_generator(players, _teach_generator(players, fake, z, 1.0))
 
 
-def _parts(players: Players, images: Tensor) -> tuple[Tensor, ...]:
-    return torch.split(images, players.micro_images or len(images))
+Part = tuple[Tensor, ...]
+"""What a network is called with at a time: z; or images, and where there are classes, their labels."""
 
 
-def _update_discriminator(players: Players, real: Tensor, fake: Tensor) -> Measures:
+def _parts(players: Players, images: Tensor, labels: Tensor | None = None) -> list[Part]:
+    given = [images] if labels is None else [images, labels]
+    return list(zip(*(torch.split(each, players.micro_images or len(images)) for each in given), strict=True))
+
+
+def _labels_of(players: Players, z: Tensor) -> Tensor | None:
+    """The labels that are joined to z."""
+    return z[:, players.preset.z_dim :] if players.preset.classes else None
+
+
+def _update_discriminator(players: Players, real: list[Part], fake: list[Part]) -> Measures:
     """A backward pass for each part, so that one graph is held at a time; then one step."""
     players.discriminator_adam.zero_grad(set_to_none=True)
-    parts = [(part, losses.of_real) for part in _parts(players, real)]
-    parts += [(part, losses.of_fake) for part in _parts(players, fake)]
-    total, judged = torch.zeros((), device=real.device, dtype=players.dtype), []
-    for number, (images, loss_of) in enumerate(parts):
+    parts = [(part, losses.of_real) for part in real] + [(part, losses.of_fake) for part in fake]
+    images = sum(len(part[0]) for part in real)
+    total, judged = torch.zeros((), device=players.device, dtype=players.dtype), []
+    for number, (part, loss_of) in enumerate(parts):
         with adding_up(players.discriminator_averaged, more=number + 1 < len(parts)):
             with players.computing():
-                logits = players.discriminator_averaged(images)
-            loss = loss_of(players.preset.loss, logits.to(players.dtype)) * (len(images) / len(real))
+                logits = players.discriminator_averaged(*part)
+            loss = loss_of(players.preset.loss, logits.to(players.dtype)) * (len(part[0]) / images)
             torch.autograd.backward(loss)
         total += loss.detach()
         judged.append(logits.detach().to(players.dtype).sigmoid().mean())
@@ -172,13 +184,13 @@ def _update_discriminator(players: Players, real: Tensor, fake: Tensor) -> Measu
     return {"loss_d": total, "d_real": d_real, "d_fake": d_fake, "grad_d": norm}
 
 
-def _teach_generator(players: Players, fake: Tensor, weight: float) -> Tensor:
-    """Leave G's gradients of the images' weighted loss, which is returned, a scalar."""
-    D = players.discriminator
+def _teach_generator(players: Players, fake: Tensor, z: Tensor, weight: float) -> Tensor:
+    """Leave G's gradients of the weighted loss of its images of z, which is returned, a scalar."""
+    D, labels = players.discriminator, _labels_of(players, z)
     D.requires_grad_(False)
     try:
         with players.computing():
-            logits = D(fake)
+            logits = D(fake) if labels is None else D(fake, labels)
         loss = losses.of_generator(players.preset.loss, logits.to(players.dtype)) * weight
         torch.autograd.backward(loss)
     finally:

@@ -98,10 +98,10 @@ def check_same_run(
         "seed": checkpoint.seed,
         "samples": checkpoint.samples,
     }
-    for key, value in wanted.items():
-        if had.get(key) != value:
+    for key in wanted | had:
+        if had.get(key) != wanted.get(key):
             raise NotThisTraining(
-                f"{checkpoint.name} was trained with {key}={had.get(key)}, now {key}={value}; "
+                f"{checkpoint.name} was trained with {key}={had.get(key)}, now {key}={wanted.get(key)}; "
                 "set it back, or train into an empty folder"
             )
     if None not in (order, checkpoint.order) and order != checkpoint.order:

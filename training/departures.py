@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from training.presets import PRESETS, Preset
 
 # Every setting's value in the paper, for LSUN and faces; where it is silent, in its authors' code.
-_PAPER: dict[str, Any] = PRESETS["paper-64"].model_dump(exclude={"name"})
+_PAPER: dict[str, Any] = {name: getattr(PRESETS["paper-64"], name) for name in Preset.model_fields if name != "name"}
 _SILENT_WHY = {
     "first_norm": "the authors' code normalises each unit of G's first layer by itself",
     "norm_eps": "the authors' code",
@@ -53,6 +53,8 @@ _WHOSE_OF_PRESET: dict[tuple[str, str], str] = {
     ("svhn-32", "learning_rate"): "the authors' SVHN code",
     ("svhn-32", "batch_images"): "the authors' SVHN code",
     ("mnist-28", "width"): "the review's 64 and 128 channels",
+    ("mnist-28-conditional", "width"): "the review's 64 and 128 channels; so has the authors' conditional MNIST code",
+    ("mnist-28-conditional", "weight_decay"): "the authors' conditional MNIST code",
 }
 
 
@@ -96,6 +98,12 @@ def _why(preset: Preset, setting: str, value: Any) -> str:
     own = PRESETS.get(preset.name)
     if own is not None and getattr(own, setting) == value and (preset.name, setting) in _WHOSE_OF_PRESET:
         return _WHOSE_OF_PRESET[preset.name, setting]
+    if setting == "classes":
+        return (
+            "as the paper's appendix on MNIST: the one-hot label joins what enters each layer of both networks. There "
+            "G has a dense layer of 1024 more, D one output, no first batch norm and one in its hidden layer, none has "
+            "gains and biases, and generated images have the real ones' labels"
+        )
     if setting == "ghost_images":
         return "the images of a ghost batch"
     return _WHOSE.get((setting, value), "set so; neither the paper's nor its authors' code's")

@@ -63,6 +63,36 @@ def random_z(bits: np.random.Philox, images: int, z_dim: int, distribution: Dist
     return draw.standard_normal((images, z_dim), dtype=np.float64).astype(np.float32)
 
 
+def with_labels(z: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.float32]:
+    """What a generator with classes takes: each z, and after it its label, one-hot.
+
+    z: float32[N, z_dim]; labels: int64[N], 0 .. classes - 1 -> float32[N, z_dim + classes].
+    """
+    return np.concatenate([z, one_hot(labels, classes)], axis=1)
+
+
+def one_hot(labels: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.float32]:
+    """labels: int64[N], 0 .. classes - 1 -> float32[N, classes]: 1 at the label, else 0."""
+    return np.equal.outer(labels, np.arange(classes)).astype(np.float32)
+
+
+def by_turns(images: int, classes: int) -> npt.NDArray[np.int64]:
+    """Labels 0, 1, 2 ... and again 0, as many of each class as can be: int64[images]."""
+    return np.arange(images) % classes
+
+
+def draw_labels(seed: int, update: int, batch_images: int, classes: int) -> npt.NDArray[np.int64]:
+    """The labels of the images that are generated in one update, over all workers: each class is as likely.
+
+    Departs: the authors' conditional code gives generated images the labels of the real batch of the same update.
+
+    Returns:
+        labels: int64[batch_images], 0 .. classes - 1.
+    """
+    bits = philox(seed, Stream.CONDITION, update).random_raw(batch_images)
+    return (bits % np.uint64(classes)).astype(np.int64)
+
+
 def draw_z(
     seed: int, update: int, batch_images: int, z_dim: int, distribution: Distribution
 ) -> npt.NDArray[np.float32]:

@@ -3,13 +3,15 @@
 import json
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from manifests.store import Folder
 from training.checkpoint import Checkpoint
-from training.draws import Stream
+from training.draws import Stream, one_hot
 from training.networks import BatchNorm, Discriminator, Generator, reference_statistics
 from training.presets import Preset
 from training.samples import REFERENCE_IMAGES, Statistics, fixed_z, load_discriminator, load_generator
@@ -42,7 +44,13 @@ class ExportError(Exception):
     """A checkpoint that can't be exported as asked."""
 
 
-def export(checkpoint: Checkpoint, out: Folder, statistics: Statistics, real: Tensor | None = None) -> None:
+def export(
+    checkpoint: Checkpoint,
+    out: Folder,
+    statistics: Statistics,
+    real: Tensor | None = None,
+    labels: npt.NDArray[np.int64] | None = None,
+) -> None:
     """Write both networks as safetensors and ONNX, and README.md, which says how to use them.
 
     With `standing`, G's batch norm has the statistics of one batch of 512 fixed z, and D's those of `real`. They stand
@@ -50,7 +58,7 @@ def export(checkpoint: Checkpoint, out: Folder, statistics: Statistics, real: Te
     `batch`, and in D without `real`, primitive operations compute each batch's own in any runtime: fixed to generated
     images, D takes noise for real (on the authors' SVHN networks +40.6, its own samples -5.4; by batches -18.4, -5.5).
 
-    real: float32[N, C, size_px, size_px], -1..1, or None.
+    real: float32[N, C, size_px, size_px], -1..1, or None; labels: theirs, int64[N], where the preset has classes.
 
     Raises:
         ExportError: the package onnx is not installed, or weights are not finite.
@@ -63,7 +71,8 @@ def export(checkpoint: Checkpoint, out: Folder, statistics: Statistics, real: Te
     if statistics == "standing":
         z = torch.from_numpy(fixed_z(preset, checkpoint.seed, REFERENCE_IMAGES, Stream.FILL))
         of_generator = measured(generator, z)
-        of_discriminator = measured(discriminator, real) if real is not None else {}
+        told = () if labels is None else (torch.from_numpy(one_hot(labels, preset.classes)),)
+        of_discriminator = measured(discriminator, real, *told) if real is not None else {}
     imported = checkpoint.state.get(IMPORTED)
     about = {
         "preset": preset.name,
@@ -94,10 +103,10 @@ def export(checkpoint: Checkpoint, out: Folder, statistics: Statistics, real: Te
     out.write_bytes("README.md", card(preset, about).encode())
 
 
-def measured(network: Generator | Discriminator, batch: Tensor) -> Measured:
-    """The statistics that `batch` has in the batch norms of a network."""
+def measured(network: Generator | Discriminator, *batch: Tensor) -> Measured:
+    """The statistics that `batch` has in the batch norms of a network: see `networks.reference_statistics`."""
     found: Measured = {}
-    with torch.no_grad(), reference_statistics(network, batch):
+    with torch.no_grad(), reference_statistics(network, *batch):
         for name, module in network.named_modules():
             if isinstance(module, BatchNorm) and module.fixed is not None:
                 mean, variance = module.fixed
@@ -130,6 +139,14 @@ def card(preset: Preset, about: dict[str, str]) -> str:
     made = f"float32[N, {channels}, {side}, {side}], {colours}, -1..1"
     origin = "".join(f"| {of} | {about[of]} |\n" for of in ("origin", "licence") if of in about)
     given = f"Preset(name={preset.name!r}{', ' if settings else ''}{settings})"
+    z_of_torch, classes = draw.format(preset.z_dim), preset.classes
+    told = fed = one_hot_line = y_of_torch = ""
+    seen = "images"
+    if classes:
+        told, fed = f"; labels: int64[N], 0..{classes - 1}", f', "labels": np.arange(64) % {classes}'
+        one_hot_line = f"y = torch.nn.functional.one_hot(torch.arange(64) % {classes}, {classes}).float()\n"
+        seen = "images, labels"
+        z_of_torch, y_of_torch = f"torch.cat([{z_of_torch}, y], 1)", ", y"
     notes = "\n\n".join(
         (_OF_BATCHES if about[f"{of}_statistics"] == _OWN else _STANDING)[of] for of in ("generator", "discriminator")
     )
@@ -141,8 +158,8 @@ def card(preset: Preset, about: dict[str, str]) -> str:
 | seed | {about["seed"]} |
 {origin}| G's batch norm | {about["generator_statistics"]}; eps {preset.norm_eps:g} |
 | D's batch norm | {about["discriminator_statistics"]}; eps {preset.norm_eps:g} |
-| generator | z: float32[N, {preset.z_dim}], {z_range} -> images: {made} |
-| discriminator | images, as above -> logits: float32[N]; positive: real. Sigmoid gives D(x) |
+| generator | z: float32[N, {preset.z_dim}], {z_range}{told} -> images: {made} |
+| discriminator | {seen}, as above -> logits: float32[N]; positive: real. Sigmoid gives D(x) |
 
 {notes}
 
@@ -154,9 +171,9 @@ Source: Radford, Metz, Chintala 2016, arXiv 1511.06434.
 import numpy as np, onnxruntime
 rng = np.random.default_rng(0)
 generator = onnxruntime.InferenceSession("generator.onnx")
-(images,) = generator.run(None, {{"z": {numpy_draw.format(preset.z_dim)}.astype(np.float32)}})
+(images,) = generator.run(None, {{"z": {numpy_draw.format(preset.z_dim)}.astype(np.float32){fed}}})
 discriminator = onnxruntime.InferenceSession("discriminator.onnx")
-(logits,) = discriminator.run(None, {{"images": images}})
+(logits,) = discriminator.run(None, {{"images": images{fed}}})
 ```
 
 ## safetensors
@@ -183,8 +200,8 @@ def loaded(network, file):
 
 generator = loaded(Generator(preset), "generator.safetensors")
 discriminator = loaded(Discriminator(preset), "discriminator.safetensors")
-with torch.no_grad():
-    images = generator({draw.format(preset.z_dim)})
-    logits = discriminator(images)
+{one_hot_line}with torch.no_grad():
+    images = generator({z_of_torch})
+    logits = discriminator(images{y_of_torch})
 ```
 """

@@ -22,6 +22,7 @@ _AXES = {2: [0], 4: [0, 2, 3]}
 def onnx_bytes(plan: Plan, tensors: Mapping[str, Tensor], preset: Preset, about: Mapping[str, str]) -> bytes:
     """The bytes of an ONNX file: z -> images of a generator's plan, images -> logits of a discriminator's.
 
+    Where the preset has classes, both take labels too, int64[N].
     Batch norms with NAME.running_mean and NAME.running_var in `tensors` are fixed, others take each batch's statistics.
     """
     data: bytes = onnx_model(plan, tensors, preset, about).SerializeToString(deterministic=True)
@@ -35,8 +36,14 @@ def onnx_model(plan: Plan, tensors: Mapping[str, Tensor], preset: Preset, about:
     given, made = ("z", "images") if generates else ("images", "logits")
     graph = _Graph(tensors, preset)
     x = given
+    inputs = [helper.make_tensor_value_info(given, TensorProto.FLOAT, ["batch", *first.in_shape])]
+    y = None
+    if preset.classes:
+        inputs.append(helper.make_tensor_value_info("labels", TensorProto.INT64, ["batch"]))
+        depth = graph.constant("classes", np.array(preset.classes, np.int64))
+        y = graph.add("OneHot", ["labels", depth, graph.constant("off_on", np.array([0, 1], np.float32))], axis=-1)
     for layer in plan:
-        x = graph.add_layer(layer, x, of_two=layer is last and layer.out_units == 2)
+        x = graph.add_layer(layer, x, y, of_two=layer is last and layer.out_units == 2)
     if not generates:
         x = graph.add("Reshape", [x, graph.constant("one_logit", np.array([-1], np.int64))])
     graph.add("Identity", [x], made)
@@ -44,7 +51,7 @@ def onnx_model(plan: Plan, tensors: Mapping[str, Tensor], preset: Preset, about:
     proto = helper.make_graph(
         graph.nodes,
         f"{preset.name} {'generator' if generates else 'discriminator'}",
-        [helper.make_tensor_value_info(given, TensorProto.FLOAT, ["batch", *first.in_shape])],
+        inputs,
         [helper.make_tensor_value_info(made, TensorProto.FLOAT, shape)],
         graph.constants,
     )
@@ -75,11 +82,13 @@ class _Graph:
     def weights(self, name: str) -> Any:
         return self.tensors[name].detach().cpu().numpy().astype(np.float32)
 
-    def add_layer(self, layer: Layer, x: str, of_two: bool) -> str:
+    def add_layer(self, layer: Layer, x: str, y: str | None, of_two: bool) -> str:
         norm = layer.norm
+        if layer.kind == "dense" and layer.in_px > 1:
+            x = self.add("Flatten", [x], axis=1)
+        if y is not None:
+            x = self.add_label(layer, x, y)
         if layer.kind == "dense":
-            if layer.in_px > 1:
-                x = self.add("Flatten", [x], axis=1)
             weights = self.weights(f"{layer.name}.weight").T
             if of_two:  # the logit of two outputs, generated and real, is their difference
                 weights = weights[:, 1:] - weights[:, :1]
@@ -90,11 +99,17 @@ class _Graph:
                 x = self.add_reshape(f"{layer.name}.shape", x, layer.out_shape)
         else:
             if layer.in_px == 1:
-                x = self.add_reshape(f"{layer.name}.shape", x, (layer.inside, 1, 1))
+                x = self.add_reshape(f"{layer.name}.shape", x, (layer.entering, 1, 1))
             x = self.add_convolution(layer, x)
         if norm != "none":
             x = self.add_norm(layer, x, 2 if layer.out_px == 1 else 4)
         return self.add_activation(layer, x)
+
+    def add_label(self, layer: Layer, x: str, y: str) -> str:
+        if layer.kind != "dense" and layer.in_px > 1:
+            side = self.constant(f"{layer.name}.side", np.array([1, 1, layer.in_px, layer.in_px], np.int64))
+            y = self.add("Expand", [self.add_reshape("label.shape", y, (layer.labels, 1, 1)), side])
+        return self.add("Concat", [x, y], axis=1)
 
     def add_reshape(self, name: str, x: str, shape: tuple[int, ...]) -> str:
         return self.add("Reshape", [x, self.constant(name, np.array([-1, *shape], np.int64))])

@@ -1,6 +1,6 @@
 """A preset's networks as lists of layers: the one home of all shapes, parameters and costs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -26,6 +26,7 @@ class Layer:
     stride: int
     norm: Literal["none", "units", "channels"]
     activation: Literal["none", "relu", "leaky_relu", "tanh"]
+    labels: int = 0  # values of a one-hot label that join what enters: more values of a vector, more maps of an image
 
     @property
     def padding(self) -> int:
@@ -58,11 +59,16 @@ class Layer:
         return self.outside * self.out_px**2
 
     @property
+    def entering(self) -> int:
+        """What the weights are applied to, with the label: values where it is dense, else channels."""
+        return (self.in_units if self.kind == "dense" else self.inside) + self.labels
+
+    @property
     def weight_shape(self) -> Shape:
         """As torch keeps them: dense [out, in], conv [out, in, k, k], deconv [in, out, k, k]."""
         if self.kind == "dense":
-            return (self.out_units, self.in_units)
-        ends = (self.outside, self.inside) if self.kind == "conv" else (self.inside, self.outside)
+            return (self.out_units, self.entering)
+        ends = (self.outside, self.entering) if self.kind == "conv" else (self.entering, self.outside)
         return (*ends, self.kernel, self.kernel)
 
     @property
@@ -144,7 +150,7 @@ def generator_plan(preset: Preset) -> Plan:
             )
         )
         px *= stride
-    return tuple(layers)
+    return _told(preset, layers)
 
 
 def discriminator_plan(preset: Preset) -> Plan:
@@ -189,7 +195,12 @@ def discriminator_plan(preset: Preset) -> Plan:
         layers.append(Layer(f"conv{number}", "conv", widths[-1], 1, px, 1, px, 1, "none", "none"))
     else:
         layers.append(_dense(len(layers) + 1, widths[-1], px, 1, "none"))
-    return tuple(layers)
+    return _told(preset, layers)
+
+
+def _told(preset: Preset, layers: list[Layer]) -> Plan:
+    """The layers, each told the label. Source: the authors' conditional MNIST code."""
+    return tuple(replace(layer, labels=preset.classes) for layer in layers)
 
 
 def _dense(number: int, inside: int, in_px: int, outside: int, activation: Literal["none", "leaky_relu"]) -> Layer:

@@ -4,7 +4,15 @@ import difflib
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from training.draws import Distribution
 
@@ -67,6 +75,19 @@ class Preset(BaseModel):
     weight_decay: float = Field(
         default=1e-5, ge=0, description="L2 added to the gradient of all parameters (not AdamW)"
     )
+    classes: int = Field(
+        default=0,
+        ge=0,
+        description="classes of images; both networks are told an image's, at each layer. 0: there are none",
+    )
+
+    @model_serializer(mode="wrap")
+    def _plain(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # What has no classes is written as it was before there were any, so that its files stay the same.
+        plain: dict[str, Any] = dump(self)
+        if not self.classes:
+            plain.pop("classes", None)
+        return plain
 
     @model_validator(mode="after")
     def _settings_fit(self) -> "Preset":
@@ -104,6 +125,13 @@ class Preset(BaseModel):
                 f"batch_images={self.batch_images} does not divide into ghost batches of {self.ghost_images}; "
                 f"try ghost_images={min(fitting, key=lambda n: abs(n - (self.ghost_images or 0)))}"
             )
+        if self.classes == 1:
+            yield "classes=1 tells the networks nothing; set classes=0, or 2 or more"
+
+    @property
+    def latent_dim(self) -> int:
+        """Values that the generator takes for an image: z, and the one-hot label where there are classes."""
+        return self.z_dim + self.classes
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -144,6 +172,16 @@ PRESETS: dict[str, Preset] = {
         Preset(name="imagenet-32", architecture="stacked", size_px=32, kernel=3, z_dim=256),
         Preset(name="svhn-32", size_px=32, width=64, z_distribution="normal", learning_rate=5e-4, batch_images=64),
         Preset(name="mnist-28", architecture="mnist", size_px=28, image_channels=1, width=64),
+        # Told which digit, as the networks of the paper's appendix.
+        Preset(
+            name="mnist-28-conditional",
+            architecture="mnist",
+            size_px=28,
+            image_channels=1,
+            width=64,
+            weight_decay=2.5e-5,
+            classes=10,
+        ),
     )
 }
 

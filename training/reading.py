@@ -9,8 +9,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from manifests.shards import read_labels
 from manifests.store import Folder
 from training.decoding import DIGEST_BYTES, BadSample, Index, LocalShards, ReadAt, decode_into
+from training.endings import Untrainable
 from training.memory import share_arrays
 
 INDEX = "index.parquet"
@@ -95,6 +97,14 @@ class ShardReader:
             raise self.damaged(bad.sample, bad.what) from bad
         return out
 
+    def labels(self, classes: int) -> npt.NDArray[np.int64]:
+        """The class of every sample: int64[N], 0 .. classes - 1.
+
+        Raises:
+            Untrainable: as `read_classes`.
+        """
+        return read_classes(self.folder, classes, self.split)
+
     def damaged(self, sample: int, what: str) -> DamagedShard:
         """The error that names a sample which can't be read, and what is wrong with it."""
         shard = self.shards[int(np.searchsorted(self.index.shard_ends, sample, side="right"))]
@@ -120,6 +130,28 @@ class ShardReader:
             return bytes(held[shard].read_at(size_bytes, offset))
 
         return read_at
+
+
+def read_classes(shards: Folder, classes: int, split: str = "train") -> npt.NDArray[np.int64]:
+    """The class of every sample of a split, by shard and offset: int64[N], 0 .. classes - 1.
+
+    Raises:
+        Untrainable: a sample has none, or one that is out of range.
+    """
+    held = read_labels(shards, INDEX, split)
+    labels = None if held is None else np.asarray(pc.fill_null(held, -1).to_numpy(), np.int64)
+    missing = None if labels is None else int((labels < 0).sum())
+    if labels is None or missing:
+        which = "its samples" if labels is None else f"{missing:,} of {len(labels):,} samples"
+        raise Untrainable(
+            f"classes={classes}, but {shards}/{INDEX} has no labels of {which}; name the labels in the recipe (an idx "
+            "source's labels=...) and run with --redo shard, or set classes=0"
+        )
+    if len(labels) and labels.max() >= classes:
+        raise Untrainable(
+            f"classes={classes}, but {shards}/{INDEX} has labels up to {labels.max()}; set classes={labels.max() + 1}"
+        )
+    return labels
 
 
 def _digests(column: pa.ChunkedArray) -> npt.NDArray[np.uint64]:

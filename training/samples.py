@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from training.checkpoint import Checkpoint
-from training.draws import Stream, philox, random_z
+from training.draws import Stream, by_turns, philox, random_z, with_labels
 from training.networks import Discriminator, Generator, reference_statistics
 from training.presets import Preset
 
@@ -39,13 +39,24 @@ def load_discriminator(checkpoint: Checkpoint, device: torch.device | str = "cpu
     return discriminator.eval()
 
 
-def fixed_z(preset: Preset, seed: int, images: int, stream: Stream = Stream.GRID) -> npt.NDArray[np.float32]:
+def fixed_z(
+    preset: Preset,
+    seed: int,
+    images: int,
+    stream: Stream = Stream.GRID,
+    labels: npt.NDArray[np.int64] | None = None,
+) -> npt.NDArray[np.float32]:
     """The same latent vectors whenever the seed is the same; the first ones don't depend on how many are asked for.
 
+    labels: int64[images], where the preset has classes; without them each class has its turn: 0, 1, 2 ...
+
     Returns:
-        z: float32[images, z_dim].
+        z: float32[images, latent_dim]: where there are classes, each with its one-hot label after it.
     """
-    return random_z(philox(seed, stream), images, preset.z_dim, preset.z_distribution)
+    z = random_z(philox(seed, stream), images, preset.z_dim, preset.z_distribution)
+    if not preset.classes:
+        return z
+    return with_labels(z, by_turns(images, preset.classes) if labels is None else labels, preset.classes)
 
 
 def to_pixels(images: torch.Tensor) -> Images:
@@ -65,7 +76,7 @@ def generate(
     0 whose pictures are left out. So the same array z gives the same pictures. With `standing` statistics it uses those
     of one batch of 512 z of the seed, so a picture depends on its own z alone.
 
-    z: float32[N, z_dim] -> images: uint8[N, size_px, size_px, C], RGB or grey.
+    z: float32[N, latent_dim] -> images: uint8[N, size_px, size_px, C], RGB or grey.
 
     Source: Radford et al. 2016, the authors' code, which uses batch statistics.
     """
@@ -139,11 +150,29 @@ def png(picture: Images) -> bytes:
     return data.tobytes()
 
 
-def sample_grid(generator: Generator, seed: int, images: int, statistics: Statistics = "batch") -> Images:
-    """A square-ish grid of pictures from the seed's fixed z.
+def sample_grid(
+    generator: Generator,
+    seed: int,
+    images: int,
+    statistics: Statistics = "batch",
+    labels: npt.NDArray[np.int64] | None = None,
+) -> Images:
+    """A square-ish grid of pictures from the seed's fixed z; where the preset has classes, a row for each.
+
+    Rows have as many pictures as make about `images` together. With labels, int64[images], it is square-ish again.
 
     Returns:
         picture: uint8[H, W, C], RGB or grey.
     """
+    preset = generator.preset
     columns = max(1, round(images**0.5))
-    return grid(generate(generator, fixed_z(generator.preset, seed, images), statistics, seed), columns)
+    if preset.classes and labels is None:
+        columns = grid_columns(images, preset.classes)
+        labels = np.repeat(np.arange(preset.classes), columns)
+    z = fixed_z(preset, seed, images if labels is None else len(labels), labels=labels)
+    return grid(generate(generator, z, statistics, seed), columns)
+
+
+def grid_columns(images: int, classes: int) -> int:
+    """Pictures of each class in a grid of about so many."""
+    return max(1, round(images / classes))

@@ -67,6 +67,7 @@ class Session:
             settings.compiled_on(device),
             settings.micro_images,
         )
+        self.labels = reader.labels(self.preset.classes) if self.preset.classes else None
         self.proof = Proof(self.order.samples, device)
         self.watch = self._watching(None)
         self.update, self.seconds = 0, 0.0
@@ -118,7 +119,7 @@ class Session:
             interval = Interval(self.device)
             while self.update < total:
                 measures, waited_s = take_turn(
-                    self.players, self.update, self.seed, self.share, self.order, batches, self.proof
+                    self.players, self.update, self.seed, self.share, self.order, batches, self.proof, self.labels
                 )
                 interval.add(measures, self.preset.batch_images, waited_s)
                 self.update += 1

@@ -40,7 +40,7 @@ class TrainingSettings(BaseModel):
     log_every_updates: int = Field(default=50, ge=1, description="updates that a row of metrics.jsonl averages over")
     checkpoint_every_images: int = Field(default=100_000, ge=1, description="images from one checkpoint to the next")
     grid_every_images: int = Field(default=100_000, ge=1, description="images from one sample grid to the next")
-    grid_images: int = Field(default=64, ge=1, description="pictures in a sample grid")
+    grid_images: int = Field(default=64, ge=1, description="pictures in a sample grid, of each class as many")
     measure_every_images: int | None = Field(
         default=None,
         ge=1,

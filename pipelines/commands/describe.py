@@ -34,6 +34,8 @@ def describe(
         "FLOPs: 2 for each multiply-add, forward, for one sample.",
         highlight=False,
     )
+    if settings.classes:
+        console.print(f"+{settings.classes}: the one-hot label, a value or a map for each class.", highlight=False)
     if found := departures(settings):
         console.print(_table("Departs from the paper", found))
     if taken := answers(settings):
@@ -64,6 +66,7 @@ def _plain(plan: Plan) -> dict[str, Any]:
             "activation": layer.activation,
             "parameters": layer.parameters,
             "flops": layer.flops,
+            **({"labels": layer.labels} if layer.labels else {}),
         }
         for layer in plan
     ]
@@ -98,7 +101,7 @@ def _layers(title: str, plan: Plan) -> Table:
         then = ", ".join(word for word in (norm, activation) if word)
         table.add_row(
             layer.name,
-            _shape(layer.in_shape),
+            _shape(layer.in_shape) + (f" +{layer.labels}" if layer.labels else ""),
             _shape(layer.out_shape),
             kernel,
             then,

@@ -12,9 +12,11 @@ from rich.console import Console
 from manifests.shards import read_image
 from manifests.store import Folder
 from pipelines.commands.checkpoints import CheckpointName, check_empty, read_checkpoint
+from training.endings import Untrainable
 from training.export import FILES, ExportError
 from training.export import export as write_files
 from training.presets import Preset
+from training.reading import read_classes
 from training.samples import REFERENCE_IMAGES, Statistics
 
 
@@ -43,7 +45,13 @@ def export(
     state = read_checkpoint(folder)
     preset = Preset.model_validate(state.preset)
     real = None if images is None else first_images(Folder(images), preset)
-    write_files(state, Folder(out), statistics, real)
+    labels = None
+    if images is not None and real is not None and preset.classes:
+        try:
+            labels = read_classes(Folder(images), preset.classes)[: len(real)]
+        except Untrainable as error:
+            raise ExportError(str(error)) from error
+    write_files(state, Folder(out), statistics, real, labels)
     Console(markup=False).print(f"{', '.join(FILES)}: {out}", highlight=False, soft_wrap=True)
 
 

@@ -18,9 +18,10 @@ from pipelines.run import RECIPE_FILE, RunError, locked, origin, read_training
 from pipelines.stages import no_other_training
 from pipelines.stages.train import FOLDER
 from pipelines.trainer import TRAIN_FILE, Training, run_training
-from training.endings import NotThisTraining
+from training.endings import NotThisTraining, Untrainable
 from training.outputs import newest_grid
 from training.presets import Preset
+from training.reading import read_classes
 
 _EPOCHS = 5.0
 _NAMES = WorkerNames("--workers", "{}-{}", "--cpus", "--gpu", "leave --gpu out", before="")
@@ -73,7 +74,7 @@ def train(
         check_workers(settings, resources, _NAMES)
     except ValueError as error:
         raise RunError(str(error)) from error
-    _check_size(dataset, settings.resolved(), shards)
+    _check_fits(dataset, settings.resolved(), Folder(shards))
     described = _described(training, dataset, resources)
     _check_unchanged(folder, described, settings)
     try:
@@ -146,13 +147,18 @@ def _dataset(shards: Folder) -> dict[str, Any]:
     return dataset
 
 
-def _check_size(dataset: dict[str, Any], preset: Preset, shards: str) -> None:
+def _check_fits(dataset: dict[str, Any], preset: Preset, shards: Folder) -> None:
     if dataset["image_px"] != preset.size_px:
         raise RunError(
             f"{shards} holds images of {dataset['image_px']} px, the preset {preset.name} trains on {preset.size_px}; "
             f"take another preset, --set size_px={dataset['image_px']}, or shards made with "
             f"ingest.image_px={preset.size_px}"
         )
+    if preset.classes:
+        try:
+            read_classes(shards, preset.classes)
+        except Untrainable as error:
+            raise RunError(str(error)) from error
 
 
 def _described(training: Training, dataset: dict[str, Any], resources: Resources) -> dict[str, Any]:
@@ -175,7 +181,8 @@ def _check_unchanged(folder: Folder, now: dict[str, Any], settings: TrainSetting
     before = read_training(folder)
     # What is replaced of the preset, and which of the two was named, shows in `resolved`.
     left_out = {*no_other_training(settings), "overrides"}
-    compared = [("", "seed"), ("", "dataset_sha256"), *(("resolved", name) for name in now["resolved"])]
+    compared = [("", "seed"), ("", "dataset_sha256")]
+    compared += [("resolved", name) for name in now["resolved"] | before["resolved"]]
     compared += [("train", name) for name in now["train"] if name not in left_out]
     changed = []
     for part, name in compared:

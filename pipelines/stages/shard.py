@@ -14,12 +14,13 @@ import ray.data
 from ray.data import DataContext
 from ray.exceptions import RayError
 
-from manifests.schema import SHARD_INDEX, Status
+from manifests.schema import Status
 from manifests.shards import (
     SPLITS,
     ShardSample,
     Split,
     dataset_summary,
+    join_rows,
     shard_name,
     shard_number,
     split_of,
@@ -189,7 +190,7 @@ def _finish(folder: Folder, expected: dict[str, int], image_px: int, image_forma
             tables.append(table.replace_schema_metadata(None))
             if len(table) != expected[name]:
                 raise StageError(f"{name}: expected {expected[name]} samples, got {len(table)}; run with --redo shard")
-        folder.write_table("index.parquet", pa.concat_tables(tables, promote_options="none").cast(SHARD_INDEX))
+        folder.write_table("index.parquet", join_rows(tables))
         folder.write_json("dataset.json", dataset_summary(entries, image_px, image_format))
     for name in expected:
         folder.delete(_rows_name(name))

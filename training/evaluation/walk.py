@@ -51,6 +51,7 @@ def latent_walk(subject: Subject, settings: WalkSettings, codes: ImageCodes | No
     reference batch only.
 
     codes: uint8[N, H, W, C] -> uint64[N, 2], packed; None leaves the distances in bits out.
+    Where the preset has classes, each point is of the next one, and labels are interpolated on straight lines.
 
     Source: Radford et al. 2016, section 6.1, figure 4 (9 random points).
     Departs: the authors' sampling uses the statistics of whatever batch is made, and judges by eye.
@@ -64,12 +65,12 @@ def latent_walk(subject: Subject, settings: WalkSettings, codes: ImageCodes | No
     pictures, captions = {}, {}
     for name in names:
         subject.say(f"walk: {name} paths between {settings.points} points")
-        z = interpolations(points, 2 * settings.columns - 1, name)
+        z = _path(points, 2 * settings.columns - 1, name, preset.z_dim)
         rows, unrelated = _rows(subject.generator, z, reference)
         shown = rows[:, ::2]
         figures[name] = _figures(rows, unrelated, codes)
         figures[name]["random_weights"] = _brief(_figures(*_rows(fresh.eval(), z, reference), codes))
-        figures[name] |= strays(z[:, ::2], points, preset.z_distribution)
+        figures[name] |= strays(z[:, ::2, : preset.z_dim], points[:, : preset.z_dim], preset.z_distribution)
         pictures[f"{name}_walk"] = labelled(
             grid(shown.reshape(-1, *shown.shape[2:]), settings.columns),
             f"{name} paths: each row goes from one random point to the next; steps from left to right",
@@ -90,6 +91,12 @@ def latent_walk(subject: Subject, settings: WalkSettings, codes: ImageCodes | No
         captions=captions,
         paper="9 random points; smooth, by eye",
     )
+
+
+def _path(points: Vectors, columns: int, name: Path, z_dim: int) -> Vectors:
+    """The path of z, with the labels that follow it, where there are classes, on straight lines."""
+    labels = interpolations(points[:, z_dim:], columns)
+    return np.concatenate([interpolations(points[:, :z_dim], columns, name), labels], axis=2)
 
 
 @torch.no_grad()
