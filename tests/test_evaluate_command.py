@@ -112,8 +112,8 @@ def test_wrong_names_and_settings_stop_it(run: Folder, tmp_path: Path) -> None:
         invoke(run.address, tmp_path / "out", "--shards", str(tmp_path))
     with pytest.raises(NoCheckpoint):
         invoke(str(tmp_path / "nothing"), tmp_path / "out")
-    result = CliRunner().invoke(app, ["evaluate", run.address, "--out", str(tmp_path / "out"), "--what", "wolk"])
-    assert result.exit_code == 2
+    with pytest.raises(RecipeError, match=r"what.*'walk', 'features'.*got 'wolk'"):
+        invoke(run.address, tmp_path / "out", "--what", "wolk")
     assert not (tmp_path / "out").exists()
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from shard_fixture import draw_images
 
-from tests.shard_fixture import draw_images
 from training.evaluation import features
 from training.evaluation.noise import NoiseSettings, train_on_noise
 from training.networks import Discriminator, build, reference_statistics

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from shard_fixture import draw_images
 
-from tests.shard_fixture import draw_images
 from training.evaluation.kmeans import KMeansSettings, PatchDictionary, fit_patches
 
 SMALL = KMeansSettings(units=9, patches=500, iterations=4)

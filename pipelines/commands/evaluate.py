@@ -12,7 +12,7 @@ from pipelines.commands.checkpoints import read_checkpoint
 from pipelines.evaluation import CHECKPOINTS, Evaluation, latest_preset
 from pipelines.measurements import MEASUREMENTS
 from pipelines.progress import Reporter
-from pipelines.recipe import EvaluateSettings, MeasurementName, made_settings
+from pipelines.recipe import EvaluateSettings, made_settings
 from pipelines.run import RECIPE_FILE, RunError, locked, read_training, recorded_recipe
 from pipelines.stages.train import FOLDER
 from pipelines.trainer import TRAIN_FILE
@@ -27,8 +27,12 @@ def evaluate(
     ],
     out: Annotated[str, typer.Option(help="The folder to write to: a path or a URI")],
     what: Annotated[
-        list[MeasurementName] | None,
-        typer.Option(help="A measurement to take; again for more. Default: those of the run's recipe, else the walk"),
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"A measurement to take, of {', '.join(MEASUREMENTS)}; again for more. "
+            "Default: those of the run's recipe, else the walk",
+        ),
     ] = None,
     shards: Annotated[
         str | None, typer.Option(help="Shards that the networks were trained on. Default: the run's")
@@ -47,8 +51,8 @@ def evaluate(
     """
     if gpu and not torch.cuda.is_available():
         raise RunError("--gpu: torch finds no GPU on this machine; leave it out to compute on the CPU")
-    evaluation, preset = _evaluation(subject, shards, seed, changes or [], gpu)
-    names = list(dict.fromkeys(what or evaluation.settings.what))
+    evaluation, preset = _evaluation(subject, what, shards, seed, changes or [], gpu)
+    names = list(dict.fromkeys(evaluation.settings.what))
     evaluation.check(preset, names)
     folder = Folder(out)
     with locked(folder), Reporter(Console(markup=False)) as reporter:
@@ -65,7 +69,7 @@ def evaluate(
 
 
 def _evaluation(
-    subject: str, shards: str | None, seed: int, changes: list[str], gpu: bool
+    subject: str, what: list[str] | None, shards: str | None, seed: int, changes: list[str], gpu: bool
 ) -> tuple[Evaluation, Preset]:
     run = Folder(subject)
     if run.exists(RECIPE_FILE) or run.exists(TRAIN_FILE):
@@ -80,6 +84,8 @@ def _evaluation(
         checkpoints = Folder(_parent(run.address))
         run = Folder(_parent(_parent(checkpoints.address)))
     values, own_shards, codes = _beside(run)
+    if what:
+        values = values | {"what": what}
     settings = made_settings(EvaluateSettings, values, changes, "dcgan evaluate")
     given = Folder(shards) if shards is not None else own_shards
     if given is not None and not given.exists("index.parquet"):

@@ -38,7 +38,7 @@ def interpolations(points: Vectors, columns: int, path: Path = "linear") -> Vect
     length = lengths[:-1, None] * (1 - share) + lengths[1:, None] * share
     z = ((first * start + second * end) * length).astype(np.float32)
     z[:, 0], z[:, -1] = points[:-1], points[1:]  # to the bit, whatever arccos and sin round
-    return z
+    return np.asarray(z, np.float32)
 
 
 def strays(z: Vectors, points: Vectors, distribution: Distribution) -> dict[str, Any]:
