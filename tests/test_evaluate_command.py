@@ -34,8 +34,8 @@ def save(folder: Folder, images_seen: int = 640, seed: int = 1) -> None:
         samples=20,
         preset=preset.model_dump(),
         precision="float32",
-        generator=generator.state_dict(),
-        discriminator=discriminator.state_dict(),
+        generator={name: value.contiguous() for name, value in generator.state_dict().items()},
+        discriminator={name: value.contiguous() for name, value in discriminator.state_dict().items()},
     )
     checkpoint.save(folder, state, keep=5)
 
