@@ -56,9 +56,14 @@ app.add_typer(draw.app, name="draw")
 
 def main() -> None:
     """Run the command line; errors that a user can mend end it with status 2 and one message."""
+    with expected_errors():
+        app(prog_name="dcgan")
+
+
+def command() -> None:
+    """Run the command line as all that this process does."""
     try:
-        with expected_errors():
-            app(prog_name="dcgan")
+        main()
     except SystemExit as ended:
         if exits.is_needed() and isinstance(ended.code, int | None):
             exits.leave(ended.code or 0)
@@ -66,4 +71,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command()

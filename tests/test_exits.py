@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import textwrap
+from importlib.metadata import entry_points
 from pathlib import Path
 
 # A handler that C runs at exit and that kills the process: what a thread of a native library may do to it.
@@ -58,11 +59,16 @@ def test_the_command_line_leaves_so_once_ray_is_loaded() -> None:
     told = ended(
         """
         import sys
-        from pipelines.__main__ import main
+        from pipelines.__main__ import command
         assert "ray" in sys.modules
         sys.argv = ["dcgan", "no-such-command"]
-        main()
+        command()
         """
     )
     assert told.returncode == 2
     assert "No such command" in told.stderr
+
+
+def test_that_is_what_dcgan_runs() -> None:
+    (script,) = entry_points(group="console_scripts", name="dcgan")
+    assert script.value == "pipelines.__main__:command"
