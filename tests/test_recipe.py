@@ -118,7 +118,7 @@ resources: {workers: 0, gpu: maybe}
         "sources.0.path": "Field required",
         "sources.0.pth": "no such setting; did you mean path?",
         "sources.1.kind": "no such kind (got 'lsnu'); did you mean lsun?",
-        "sources.2.kind": "Field required; valid here: lsun, folder, tar, tars, warc, parquet, idx, urls, drawn",
+        "sources.2.kind": "Field required; valid here: lsun, folder, tar, tars, warc, parquet, idx, urls, drawn, drawn_faces",
         "sources.3": "Input should be a valid dictionary or object to extract fields from (got 5)",
         "sources.4.name": "String should match pattern '^[A-Za-z0-9_-]{1,64}$' (got 'd d')",
         "sources.4.path": "Input should be a valid string (got 7)",
@@ -141,7 +141,7 @@ def test_a_name_like_no_other_gets_the_list(file: Path) -> None:
         "sources.0.xyzzy: no such setting; valid here: image_format, images, kind, name, planted_share, seed, size_px"
     )
     (fault,) = faults(file, "sources.0.kind=xyzzy")
-    kinds = "lsun, folder, tar, tars, warc, parquet, idx, urls, drawn"
+    kinds = "lsun, folder, tar, tars, warc, parquet, idx, urls, drawn, drawn_faces"
     assert fault == f"sources.0.kind: no such kind (got 'xyzzy'); valid here: {kinds}"
 
 
