@@ -28,7 +28,7 @@ from pipelines.recipe import load_recipe, ready_recipes
 from pipelines.run import check_unchanged
 from pipelines.samples import Planting
 from pipelines.sources import PARTS, list_parts
-from pipelines.sources.drawn import DrawnSource, RoomSettings, truth_table
+from pipelines.sources.drawn import DrawnFaceSettings, DrawnSource, RoomSettings, encoded, truth_table
 from pipelines.sources.lsun import LsunSource, lsun_key, write_lmdb
 from pipelines.stages import STAGE_FILE, STAGES, STARTED_FILE, fingerprints
 from pipelines.stages.ingest import ingest_part
@@ -163,6 +163,8 @@ def test_no_command_shows_the_help(dcgan: Dcgan) -> None:
         ("pack PHOTOS OUT --webp 101", "Invalid value for '--webp'"),
         ("draw rooms OUT --images 0", "Invalid value for '--images'"),
         ("draw rooms OUT --size 10", "Invalid value for '--size'"),
+        ("draw faces OUT --images 0", "Invalid value for '--images'"),
+        ("draw faces OUT --size 31", "Invalid value for '--size'"),
         ("draw rooms EMPTY --images 1 --workers 1", "EMPTY is there already; delete it or name another"),
         ("sample RUN/absent --out OUT", "RUN/absent is no checkpoint, "),
         ("sample TEXT --out OUT", "TEXT is no checkpoint, "),
@@ -420,6 +422,21 @@ def test_drawn_rooms_are_an_lmdb_with_its_truth(tmp_path: Path, dcgan: Dcgan) ->
     columns = ["source_key", "origin_key", "change"]
     assert truth.select(columns).equals(known.select(columns))
     assert truth["change"].null_count < 12
+
+
+def test_drawn_faces_are_an_lmdb_with_its_truth(tmp_path: Path, dcgan: Dcgan) -> None:
+    words = ["--images", 12, "--seed", 3, "--size", 32, "--planted-share", 0.4, "--workers", 1]
+    ended = dcgan("draw", "faces", tmp_path / "out" / "faces.lmdb", *words)
+    assert (ended.status, ended.err) == (0, "")
+    assert "12 faces in" in ended.out
+    settings = DrawnFaceSettings(images=12, seed=3, size_px=32, planted_share=0.4)
+    drawn = [encoded(settings, index) for index in range(12)]
+    known = truth_table(settings, [drawing for _, drawing in drawn])
+    assert Folder(tmp_path / "out").read_table("truth.parquet").equals(known)
+    keys = known["source_key"].to_pylist()
+    assert packed(tmp_path / "out" / "faces.lmdb") == {key: data for key, (data, _) in zip(keys, drawn, strict=True)}
+    again = dcgan("draw", "faces", tmp_path / "out" / "more.lmdb", "--images", 1)
+    assert (again.status, "is there already, the truth of another LMDB" in again.err) == (2, True)
 
 
 def test_pictures_come_of_checkpoint_and_seed(tmp_path: Path, dcgan: Dcgan) -> None:

@@ -31,7 +31,8 @@ def run(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="A recipe file, or the name of a ready one: demo, lsun_bedroom, folder, faces, imagenet_32, mnist"
+            help="A recipe file, or the name of a ready one: demo, lsun_bedroom, folder, faces, imagenet_32, mnist, "
+            "drawn_faces"
         ),
     ],
     run: Annotated[str, typer.Option("--run", help="The run folder: a path, or a URI such as s3://bucket/runs/1")],

@@ -68,9 +68,9 @@ class Easel:
         part = self.image[top:bottom, left:right]
         if within is not None:
             place = np.asarray(cv2.multiply(place, within[top:bottom, left:right], scale=1 / 255), np.uint8)
-        _blend(
-            part, np.broadcast_to(_pixel(colour), part.shape), np.asarray(cv2.convertScaleAbs(place, alpha=strength))
-        )
+        tint = np.empty_like(part)
+        tint[:] = _pixel(colour)
+        _blend(part, tint, np.asarray(cv2.convertScaleAbs(place, alpha=strength), np.uint8))
 
     def copy(self) -> "Easel":
         """Another easel with the same picture, to paint what is laid over this one."""
@@ -93,7 +93,7 @@ def _pixel(colour: Colour) -> npt.NDArray[np.uint8]:
 def _blend(under: npt.NDArray[np.uint8], over: npt.NDArray[np.uint8], share: npt.NDArray[np.uint8]) -> None:
     """Mix `over` into `under`, both uint8[H, W, 3], by `share: uint8[H, W]`, 0..255."""
     shares = cv2.merge([share, share, share])
-    mixed_in = cv2.multiply(np.ascontiguousarray(over), shares, scale=1 / 255)
+    mixed_in = cv2.multiply(over, shares, scale=1 / 255)
     under[:] = cv2.add(cv2.multiply(under, cv2.bitwise_not(shares), scale=1 / 255), mixed_in)
 
 

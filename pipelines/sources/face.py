@@ -57,7 +57,7 @@ def draw_face(seed: int, index: int, size_px: int = 64) -> Face:
     """
     if size_px < 16:
         raise ValueError(f"size_px={size_px} is too small to show a face; use 16 or more")
-    random = np.random.Generator(np.random.Philox(key=np.array([seed, index], np.uint64)))
+    random = _random(seed, index)
     truth = _truth(random)
     side_px = size_px * max(2, -(-_EASEL_PX // size_px))
     image = _painted(truth, random, side_px)
@@ -65,6 +65,15 @@ def draw_face(seed: int, index: int, size_px: int = 64) -> Face:
     grain = random.integers(-256, 257, (size_px, size_px, 1), dtype=np.int16)
     noisy = small.astype(np.int16) + (grain * int(_NOISE_LEVELS * 2) >> 8)
     return Face(np.clip(noisy, 0, 255).astype(np.uint8), truth)
+
+
+def face_truth(seed: int, index: int) -> FaceTruth:
+    """What is known of face `index` of a seed, without drawing it."""
+    return _truth(_random(seed, index))
+
+
+def _random(seed: int, index: int) -> Generator:
+    return np.random.Generator(np.random.Philox(key=np.array([seed, index], np.uint64)))
 
 
 def _truth(random: Generator) -> FaceTruth:
