@@ -7,6 +7,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 import torch.distributed
@@ -14,12 +15,15 @@ from shard_fixture import draw_images, write_shards
 from torch.multiprocessing.spawn import spawn
 from typer.testing import CliRunner
 
+from manifests.denied import DENIED, DenyList
+from manifests.forget import rewrite_shards
 from manifests.schema import LABEL, SHARD_INDEX
 from manifests.shards import ShardSample, join_rows, read_labels, write_shard
 from manifests.store import Folder
 from pipelines.__main__ import app
 from pipelines.recipe import RecipeError, made_recipe
 from pipelines.run import RunError
+from pipelines.stages.shard import write_group
 from training import checkpoint, snapshot
 from training.adversarial import new_players
 from training.batches import open_batches
@@ -119,6 +123,43 @@ def test_an_index_has_labels_where_any_shard_has_and_is_as_it_was_where_none_has
         assert labels is not None
         by_place = sorted(index.to_pylist(), key=lambda row: (row["shard"], row["offset"]))
         assert labels.to_pylist() == [row["label"] for row in by_place]
+
+
+def test_the_stage_shard_and_a_takedown_keep_labels(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "shards")
+    samples = [_sample(n, None) for n in range(12)]
+    tables = []
+    for shard in range(2):
+        rows = [
+            {
+                "shard": f"train-{shard:06d}.tar",
+                "sample_id": sample.sample_id,
+                "record_id": sample.record_id,
+                "image": sample.image,
+                # As the ledger has it: JSON of the source's own.
+                "facts": json.dumps({"record_id": sample.record_id, "facts": json.dumps({"label": number})}),
+            }
+            for number, sample in enumerate(samples)
+            if number % 2 == shard
+        ]
+        assert write_group(folder, "png", 3, pa.Table.from_pylist(rows))["samples"].to_pylist() == [6]
+        tables.append(folder.read_table(f"train-{shard:06d}.parquet"))
+    index = join_rows([table.replace_schema_metadata(None) for table in tables])
+    entries = [json.loads(table.schema.metadata[b"dataset.json"]) for table in tables]
+    labels = {sample.sample_id: number for number, sample in enumerate(samples)}
+    assert {row["sample_id"]: row["label"] for row in index.to_pylist()} == labels
+    for kept in (index, index.drop_columns(["label"])):  # the second of a run of before labels were kept
+        folder.write_table("index.parquet", kept)
+        folder.write_json("dataset.json", {"shards": entries})
+        row = {"record_id": samples[4].record_id, "sample_id": samples[4].sample_id}
+        denied = DenyList(pa.Table.from_pylist([row], DENIED))
+        assert rewrite_shards(Folder(tmp_path), denied, "png", 32, 3) == ["train-000000.tar"]
+        left = folder.read_table("index.parquet")
+        assert left.schema == kept.schema
+        told = labels if "label" in kept.column_names else dict.fromkeys(labels)
+        assert {row["sample_id"]: row.get("label") for row in left.to_pylist()} == {
+            sample: label for sample, label in told.items() if sample != samples[4].sample_id
+        }
 
 
 # From the index to the updates
