@@ -27,16 +27,18 @@ from pipelines.stages.shard import write_group
 from training import checkpoint, snapshot
 from training.adversarial import new_players
 from training.batches import open_batches
-from training.draws import with_labels
+from training.draws import Stream, with_labels
 from training.endings import NotThisTraining, Untrainable
+from training.evaluation.measured import Subject
+from training.evaluation.noise import NoiseSettings, train_on_noise
 from training.evaluation.walk import WalkSettings, latent_walk
 from training.loop import train
 from training.metrics import read_rows
-from training.networks import build
+from training.networks import build, reference_statistics
 from training.order import SampleOrder, Share
 from training.presets import resolve
 from training.reading import ShardReader
-from training.samples import fixed_z, generate, sample_grid
+from training.samples import fixed_z, generate, sample_grid, to_pixels
 from training.settings import TrainingSettings
 
 CLASSES, SAMPLES, BATCH = 3, 36, 8
@@ -297,8 +299,27 @@ def test_dcgan_sample_takes_a_label(tmp_path: Path) -> None:
         assert words in ended.output
 
 
+def _subject() -> Subject:
+    players = new_players(resolve("mnist-28-conditional", width=2, batch_images=10), 1, CPU)
+    return Subject(snapshot.of_players(players, seed=1, samples=100, update=7, seconds=1.0), 5)
+
+
 def test_a_walk_goes_from_class_to_class() -> None:
-    generator, _ = build(resolve("mnist-28-conditional", width=4), 0, CPU)
-    measures, picture = latent_walk(generator, 5, WalkSettings(points=4, columns=4, reference_images=32))
-    assert picture.shape == (3 * 30 + 2, 4 * 30 + 2, 1)
-    assert np.isfinite(measures["mean_step_rms"])
+    subject = _subject()
+    measured = latent_walk(subject, WalkSettings(points=4, columns=4, reference_images=32))
+    picture = measured.pictures["linear_walk"]
+    assert picture.shape[1:] == (4 * 30 + 2, 1)
+    z = fixed_z(subject.preset, 5, 36, Stream.WALK)
+    with torch.no_grad(), reference_statistics(subject.generator, torch.from_numpy(z[4:])):
+        ends = to_pixels(subject.generator(torch.from_numpy(z[:4])))  # of the classes 0 to 3
+    cells = picture[-(3 * 30) :, 2:].reshape(3, 30, 4, 30, 1).swapaxes(1, 2)[:, :, :28, :28].astype(int)
+    assert np.abs(cells[:, 0] - ends[:3]).max() <= 1
+    assert np.abs(cells[:, 3] - ends[1:]).max() <= 1
+
+
+@pytest.mark.parametrize("alternate", ["alternate", "both"])
+def test_networks_with_classes_train_on_noise(alternate: str) -> None:
+    preset = resolve("mnist-28-conditional", width=2, batch_images=10, alternate=alternate)
+    trained = train_on_noise(preset, 0, NoiseSettings(images=40), CPU)
+    _, begun = build(preset, 0, CPU)
+    assert (trained.get_parameter("dense4.weight")[:, -10:] != begun.get_parameter("dense4.weight")[:, -10:]).all()
