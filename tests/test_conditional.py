@@ -7,6 +7,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 import torch.distributed
@@ -14,25 +15,30 @@ from shard_fixture import draw_images, write_shards
 from torch.multiprocessing.spawn import spawn
 from typer.testing import CliRunner
 
+from manifests.denied import DENIED, DenyList
+from manifests.forget import rewrite_shards
 from manifests.schema import LABEL, SHARD_INDEX
 from manifests.shards import ShardSample, join_rows, read_labels, write_shard
 from manifests.store import Folder
 from pipelines.__main__ import app
 from pipelines.recipe import RecipeError, made_recipe
 from pipelines.run import RunError
+from pipelines.stages.shard import write_group
 from training import checkpoint, snapshot
 from training.adversarial import new_players
 from training.batches import open_batches
-from training.draws import with_labels
+from training.draws import Stream, with_labels
 from training.endings import NotThisTraining, Untrainable
+from training.evaluation.measured import Subject
+from training.evaluation.noise import NoiseSettings, train_on_noise
 from training.evaluation.walk import WalkSettings, latent_walk
 from training.loop import train
 from training.metrics import read_rows
-from training.networks import build
+from training.networks import build, reference_statistics
 from training.order import SampleOrder, Share
 from training.presets import resolve
 from training.reading import ShardReader
-from training.samples import fixed_z, generate, sample_grid
+from training.samples import fixed_z, generate, sample_grid, to_pixels
 from training.settings import TrainingSettings
 
 CLASSES, SAMPLES, BATCH = 3, 36, 8
@@ -119,6 +125,43 @@ def test_an_index_has_labels_where_any_shard_has_and_is_as_it_was_where_none_has
         assert labels is not None
         by_place = sorted(index.to_pylist(), key=lambda row: (row["shard"], row["offset"]))
         assert labels.to_pylist() == [row["label"] for row in by_place]
+
+
+def test_the_stage_shard_and_a_takedown_keep_labels(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "shards")
+    samples = [_sample(n, None) for n in range(12)]
+    tables = []
+    for shard in range(2):
+        rows = [
+            {
+                "shard": f"train-{shard:06d}.tar",
+                "sample_id": sample.sample_id,
+                "record_id": sample.record_id,
+                "image": sample.image,
+                # As the ledger has it: JSON of the source's own.
+                "facts": json.dumps({"record_id": sample.record_id, "facts": json.dumps({"label": number})}),
+            }
+            for number, sample in enumerate(samples)
+            if number % 2 == shard
+        ]
+        assert write_group(folder, "png", 3, pa.Table.from_pylist(rows))["samples"].to_pylist() == [6]
+        tables.append(folder.read_table(f"train-{shard:06d}.parquet"))
+    index = join_rows([table.replace_schema_metadata(None) for table in tables])
+    entries = [json.loads(table.schema.metadata[b"dataset.json"]) for table in tables]
+    labels = {sample.sample_id: number for number, sample in enumerate(samples)}
+    assert {row["sample_id"]: row["label"] for row in index.to_pylist()} == labels
+    for kept in (index, index.drop_columns(["label"])):  # the second of a run of before labels were kept
+        folder.write_table("index.parquet", kept)
+        folder.write_json("dataset.json", {"shards": entries})
+        row = {"record_id": samples[4].record_id, "sample_id": samples[4].sample_id}
+        denied = DenyList(pa.Table.from_pylist([row], DENIED))
+        assert rewrite_shards(Folder(tmp_path), denied, "png", 32, 3) == ["train-000000.tar"]
+        left = folder.read_table("index.parquet")
+        assert left.schema == kept.schema
+        told = labels if "label" in kept.column_names else dict.fromkeys(labels)
+        assert {row["sample_id"]: row.get("label") for row in left.to_pylist()} == {
+            sample: label for sample, label in told.items() if sample != samples[4].sample_id
+        }
 
 
 # From the index to the updates
@@ -256,8 +299,27 @@ def test_dcgan_sample_takes_a_label(tmp_path: Path) -> None:
         assert words in ended.output
 
 
+def _subject() -> Subject:
+    players = new_players(resolve("mnist-28-conditional", width=2, batch_images=10), 1, CPU)
+    return Subject(snapshot.of_players(players, seed=1, samples=100, update=7, seconds=1.0), 5)
+
+
 def test_a_walk_goes_from_class_to_class() -> None:
-    generator, _ = build(resolve("mnist-28-conditional", width=4), 0, CPU)
-    measures, picture = latent_walk(generator, 5, WalkSettings(points=4, columns=4, reference_images=32))
-    assert picture.shape == (3 * 30 + 2, 4 * 30 + 2, 1)
-    assert np.isfinite(measures["mean_step_rms"])
+    subject = _subject()
+    measured = latent_walk(subject, WalkSettings(points=4, columns=4, reference_images=32))
+    picture = measured.pictures["linear_walk"]
+    assert picture.shape[1:] == (4 * 30 + 2, 1)
+    z = fixed_z(subject.preset, 5, 36, Stream.WALK)
+    with torch.no_grad(), reference_statistics(subject.generator, torch.from_numpy(z[4:])):
+        ends = to_pixels(subject.generator(torch.from_numpy(z[:4])))  # of the classes 0 to 3
+    cells = picture[-(3 * 30) :, 2:].reshape(3, 30, 4, 30, 1).swapaxes(1, 2)[:, :, :28, :28].astype(int)
+    assert np.abs(cells[:, 0] - ends[:3]).max() <= 1
+    assert np.abs(cells[:, 3] - ends[1:]).max() <= 1
+
+
+@pytest.mark.parametrize("alternate", ["alternate", "both"])
+def test_networks_with_classes_train_on_noise(alternate: str) -> None:
+    preset = resolve("mnist-28-conditional", width=2, batch_images=10, alternate=alternate)
+    trained = train_on_noise(preset, 0, NoiseSettings(images=40), CPU)
+    _, begun = build(preset, 0, CPU)
+    assert (trained.get_parameter("dense4.weight")[:, -10:] != begun.get_parameter("dense4.weight")[:, -10:]).all()

@@ -53,7 +53,14 @@ def fixed_z(
     Returns:
         z: float32[images, latent_dim]: where there are classes, each with its one-hot label after it.
     """
-    z = random_z(philox(seed, stream), images, preset.z_dim, preset.z_distribution)
+    return latents(preset, philox(seed, stream), images, labels)
+
+
+def latents(
+    preset: Preset, bits: np.random.Philox, images: int, labels: npt.NDArray[np.int64] | None = None
+) -> npt.NDArray[np.float32]:
+    """What the preset's generator takes for `images` pictures, drawn from `bits`: see `fixed_z`."""
+    z = random_z(bits, images, preset.z_dim, preset.z_distribution)
     if not preset.classes:
         return z
     return with_labels(z, by_turns(images, preset.classes) if labels is None else labels, preset.classes)

@@ -8,9 +8,9 @@ import numpy.typing as npt
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from training.draws import Stream, permutation, philox, random_z, with_labels
+from training.draws import Stream, permutation, philox
 from training.evaluation.measured import Measured, Subject
-from training.samples import Images, Statistics, generate, grid, labelled
+from training.samples import Images, Statistics, generate, grid, labelled, latents
 
 Labels = npt.NDArray[np.int64]
 Count = Annotated[int, Field(ge=1)]
@@ -125,8 +125,8 @@ def generated(subject: Subject, images: int, statistics: Statistics) -> Iterator
     for number, first in enumerate(range(0, images, _CHUNK_IMAGES)):
         labels = np.arange(first, min(first + _CHUNK_IMAGES, images)) % preset.classes
         bits = philox(subject.seed, Stream.CONDITION, number, _Z)
-        z = random_z(bits, _CHUNK_IMAGES, preset.z_dim, preset.z_distribution)[: len(labels)]
-        yield generate(subject.generator, with_labels(z, labels, preset.classes), statistics, subject.seed), labels
+        z = latents(preset, bits, len(labels), labels)
+        yield generate(subject.generator, z, statistics, subject.seed), labels
         subject.say(f"nearest: {first + len(labels):,} of {images:,} pictures generated and compared")
 
 

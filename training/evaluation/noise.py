@@ -7,7 +7,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from training.adversarial import new_players, pixels_to_unit, update_both, update_discriminator, update_generator
-from training.draws import Stream, draw_z, philox
+from training.draws import Stream, by_turns, draw_labels, draw_z, one_hot, philox, with_labels
 from training.networks import Discriminator
 from training.presets import Preset
 from training.turns import uses_images
@@ -32,7 +32,8 @@ def train_on_noise(
 ) -> Discriminator:
     """The preset's discriminator after a training of both networks on noise, in evaluation mode.
 
-    Each value of each pixel is drawn by itself, evenly from 0..255. All else is as the preset says: initial weights of
+    Each value of each pixel is drawn by itself, evenly from 0..255; where there are classes, the noise is of each by
+    turns. All else is as the preset says: initial weights of
     the seed, turns, batches, Adam.
 
     Raises:
@@ -42,11 +43,15 @@ def train_on_noise(
     shape = (preset.batch_images, preset.size_px, preset.size_px, preset.image_channels)
     updates = -(-settings.images // preset.batch_images)
     for update in range(updates):
-        z = torch.from_numpy(draw_z(seed, update, preset.batch_images, preset.z_dim, preset.z_distribution)).to(device)
+        drawn, told = draw_z(seed, update, preset.batch_images, preset.z_dim, preset.z_distribution), None
+        if classes := preset.classes:
+            drawn = with_labels(drawn, draw_labels(seed, update, preset.batch_images, classes), classes)
+            told = torch.from_numpy(one_hot(by_turns(preset.batch_images, classes), classes)).to(device)
+        z = torch.from_numpy(drawn).to(device)
         if uses_images(preset, update):
             noise = np.random.Generator(philox(seed, Stream.NOISE, update)).integers(0, 256, shape, dtype=np.uint8)
             real = pixels_to_unit(torch.from_numpy(noise).permute(0, 3, 1, 2), device)
-            (update_both if preset.alternate == "both" else update_discriminator)(players, real, z)
+            (update_both if preset.alternate == "both" else update_discriminator)(players, real, z, told)
         else:
             update_generator(players, z)
         if say is not None and (update + 1) % _SAID_EVERY_UPDATES == 0:

@@ -9,14 +9,14 @@ import numpy.typing as npt
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from training.draws import Stream, permutation, philox, random_z
+from training.draws import Stream, permutation, philox
 from training.evaluation.boxes import Boxes
 from training.evaluation.detector import DetectorSettings, fit_detector
 from training.evaluation.inside import Numbers, Values, tell_inside, without_maps
 from training.evaluation.measured import Measured, Subject, Unmeasurable
 from training.evaluation.outcomes import Outcome, compared, marked_picture, outcome, rows_picture
 from training.networks import Generator, reference_statistics
-from training.samples import REFERENCE_IMAGES, Images, fixed_z, generate, grid, labelled
+from training.samples import REFERENCE_IMAGES, Images, fixed_z, generate, grid, labelled, latents
 
 Find = Callable[[Images], tuple[Boxes, ...]]
 
@@ -224,8 +224,7 @@ def of_energy(energy: Values, wanted: float, seed: int, draw: int) -> Numbers:
 
 
 def _z(generator: Generator, seed: int, what: int, images: int) -> npt.NDArray[np.float32]:
-    preset = generator.preset
-    return random_z(philox(seed, Stream.REMOVAL, what), images, preset.z_dim, preset.z_distribution)
+    return latents(generator.preset, philox(seed, Stream.REMOVAL, what), images)
 
 
 @contextmanager
