@@ -172,7 +172,7 @@ def test_exemplars_chosen_by_hand_make_one_sum() -> None:
     assert of(measured)["trials"] == 1
     assert "latent" not in of(measured)
     assert "no attributes to judge" in measured.says
-    assert list(measured.pictures) == ["arithmetic"]
+    assert list(measured.pictures) == ["sums"]
     with pytest.raises(Unmeasurable, match=r"set arithmetic\.formulas"):
         measure_arithmetic(linear_shapes, z, ArithmeticSettings(), 0, chosen=chosen, say=silent)
     few = chosen.model_copy(update={"concepts": {**chosen.concepts, "small, red": (9, 8)}})

@@ -98,7 +98,7 @@ COMMANDS = dict(commands(typer.main.get_command(app)))
 
 def test_these_are_the_commands() -> None:
     data = ["run", "dedup", "status", "review", "pack", "draw", "faces", "names", "forget"]
-    networks = ["train", "sample", "describe", "import-authors", "export", "exemplars", "evaluate"]
+    networks = ["train", "sample", "describe", "import-authors", "export", "evaluate", "exemplars"]
     alone = {(name,) for name in data + networks}
     assert set(COMMANDS) == {(), *alone, ("draw", "rooms"), ("draw", "faces")}
 

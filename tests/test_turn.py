@@ -53,7 +53,7 @@ def test_every_strip_of_a_linear_generator_turns(classifier: AttributeClassifier
     assert "rises all along 100% of 45 strips" in measured.says
     again = measure_turn(linear_shapes, shape_z(400), NEW, SMALL_TO_BIG, 1, classifier, say=silent)
     assert again.figures == measured.figures
-    np.testing.assert_array_equal(again.pictures["turn"], measured.pictures["turn"])
+    np.testing.assert_array_equal(again.pictures["strips"], measured.pictures["strips"])
     json.dumps([measured.figures, measured.settings])
 
 
@@ -107,5 +107,5 @@ def test_an_axis_chosen_by_hand_is_shown_without_figures() -> None:
     chosen = Chosen(seed=0, checkpoint="", concepts={"small": (1, 2, 3, 4), "big": (5, 6, 7, 8)})
     measured = measure_turn(linear_shapes, shape_z(20), NEW, SMALL_TO_BIG, 0, chosen=chosen, say=silent)
     assert measured.figures == {}
-    assert measured.pictures["turn"].dtype == np.uint8
+    assert measured.pictures["strips"].dtype == np.uint8
     assert measured.settings["chosen_by"] == "hand"

@@ -216,9 +216,9 @@ def _told(
     chosen: Chosen | None,
 ) -> Measured:
     figures: dict[str, Any] = {"formulas": found}
-    pictures = {"arithmetic": stacked(equations)}
+    pictures = {"sums": stacked(equations)}
     captions = {
-        "arithmetic": f"{settings.per_concept} exemplars of each concept above the picture of their mean z, and the "
+        "sums": f"{settings.per_concept} exemplars of each concept above the picture of their mean z, and the "
         "sum of the means among its variants; beside it the same sum on pixels, c's mean alone, and c with a random "
         "step as long. The first trial of each, not the best."
     }
@@ -232,8 +232,8 @@ def _told(
             "pictures": classifier.counts,
         }
         says = sentence(figures, sum(each["trials"] for each in done.values()))
-        pictures["arithmetic_exemplars"] = curve_chart({name: each["by_exemplars"] for name, each in done.items()})
-        captions["arithmetic_exemplars"] = "Share of sums that show all that they should, by exemplars a concept."
+        pictures["exemplars"] = curve_chart({name: each["by_exemplars"] for name, each in done.items()})
+        captions["exemplars"] = "Share of sums that show all that they should, by exemplars a concept."
     return Measured(
         says=says,
         statistics="standing: of 512 other z of the seed, so each picture depends on its own z alone",

@@ -210,10 +210,10 @@ def _told(
         statistics="standing: of 512 other z of the seed, so each picture depends on its own z alone",
         figures=figures,
         settings=settings.model_dump(mode="json") | {"chosen_by": "hand" if chosen else "the classifier"},
-        pictures={"turn": np.concatenate(blocks)},
+        pictures={"strips": np.concatenate(blocks)},
         captions={
-            "turn": f"New samples from {settings.reach:g} axis lengths towards {settings.start.name} (left) to as many "
-            f"towards {settings.end.name} (right), the sample itself in the middle; below, a random axis."
+            "strips": f"New samples from {settings.reach:g} axis lengths towards {settings.start.name} (left) to as "
+            f"many towards {settings.end.name} (right), the sample itself in the middle; below, a random axis."
         },
         paper=PAPER,
     )
