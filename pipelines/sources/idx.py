@@ -16,6 +16,7 @@ from pipelines.sources.record import PartRange, Record, SourceError, SourceSetti
 
 _BYTES = 0x08  # the type that images and labels have: unsigned bytes
 _IMAGES, _LABELS = 3, 1  # dimensions
+_KINDS: dict[int, Literal["images", "labels"]] = {_IMAGES: "images", _LABELS: "labels"}
 _GZIP = b"\x1f\x8b"
 
 Values = npt.NDArray[np.uint8]
@@ -76,20 +77,30 @@ class IdxSource(SourceSettings):
                 f"source {self.name}: {path} is a URI; an idx source reads local or mounted files: copy it or mount "
                 "its disk"
             )
-        try:
-            status = os.stat(path)
-            return _read(path, dimensions, self.largest_bytes, status.st_size, status.st_mtime_ns)
-        except _NoIdx as error:
-            raise SourceError(f"source {self.name}: {path} {error}") from error
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise SourceError(
-                f"source {self.name}: {path} is damaged or cut short ({error}); fetch it again"
-            ) from error
-        except OSError as error:
-            raise SourceError(
-                f"source {self.name}: {path} can't be read ({error.strerror or error}); name an IDX file, such as "
-                "train-images-idx3-ubyte.gz"
-            ) from error
+        return read_idx(path, _KINDS[dimensions], self.largest_bytes, f"source {self.name}: ")
+
+
+def read_idx(path: str, kind: Literal["images", "labels"], largest_bytes: int, teller: str = "") -> Values:
+    """The values of an IDX file, plain or .gz: uint8[N, H, W] of images, uint8[N] of labels.
+
+    `teller` begins the errors.
+
+    Raises:
+        SourceError: it isn't there, isn't whole, isn't of that kind, or unpacks to more than largest_bytes.
+    """
+    dimensions = _IMAGES if kind == "images" else _LABELS
+    try:
+        status = os.stat(path)
+        return _read(path, dimensions, largest_bytes, status.st_size, status.st_mtime_ns)
+    except _NoIdx as error:
+        raise SourceError(f"{teller}{path} {error}") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise SourceError(f"{teller}{path} is damaged or cut short ({error}); fetch it again") from error
+    except OSError as error:
+        raise SourceError(
+            f"{teller}{path} can't be read ({error.strerror or error}); name an IDX file, such as "
+            "train-images-idx3-ubyte.gz"
+        ) from error
 
 
 class _NoIdx(Exception):
@@ -110,7 +121,7 @@ def _read(path: str, dimensions: int, largest_bytes: int, size_bytes: int, chang
 
 
 def _values(file: IO[bytes], dimensions: int, largest_bytes: int) -> Values:
-    kind = {_IMAGES: "images", _LABELS: "labels"}[dimensions]
+    kind = _KINDS[dimensions]
     magic = file.read(4)
     wanted = bytes([0, 0, _BYTES, dimensions])
     if magic != wanted:

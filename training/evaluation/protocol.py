@@ -1,0 +1,178 @@
+"""How classifiers of features are judged: C chosen on training data alone, few labels drawn again and again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from training.draws import Stream, permutation, philox
+from training.evaluation.rows import Floats
+from training.evaluation.svm import LinearSvm, fit_svm
+
+Labels = npt.NDArray[np.int64]
+
+# Places in the stream: what is held out stands before the draws of few labels.
+_HELD_OUT, _DRAWS = 0, 1
+
+
+class ProtocolSettings(BaseModel):
+    """The procedure of the paper's SVHN figure: few labels, C from a validation part, many draws."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    labels: int = Field(1000, ge=2, description="Labels of a draw, as many of each class")
+    validation: int = Field(10_000, ge=1, description="Training pictures that are held out to choose C with")
+    candidates: tuple[float, ...] = Field((1e-4, 3e-4, 1e-3, 3e-3, 1e-2), min_length=1, description="C to choose from")
+    validation_draws: int = Field(10, ge=1, description="Draws that each C is judged by")
+    test_draws: int = Field(100, ge=1, description="Draws that are tested with the chosen C")
+
+
+@dataclass(frozen=True)
+class FewLabels:
+    """What the procedure found. errors: float64[test_draws], parts of 1; validation: C -> mean error there."""
+
+    c: float
+    validation: dict[float, float]
+    errors: npt.NDArray[np.float64]
+
+    @property
+    def mean(self) -> float:
+        """The mean test error of the draws."""
+        return float(self.errors.mean())
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation of the draws' test errors, each seen as one of many."""
+        return float(self.errors.std(ddof=1)) if len(self.errors) > 1 else 0.0
+
+
+def choose_c(
+    features: Floats, labels: Labels, candidates: Sequence[float], validation_share: float, seed: int
+) -> tuple[float, dict[float, float]]:
+    """The C whose classifier is right most often on a part of these, held out by the seed, and each C's accuracy.
+
+    The same share of each class is held out. Of equally good ones the smallest C, so the simplest classifier, is taken.
+    Each fit starts from that of the next smaller C. No features are copied.
+
+    features: float32[N, F], labels: int64[N]: of the training data alone
+
+    Raises:
+        ValueError: there is no C, or the share leaves a class with nothing to train or to validate on.
+    """
+    if not candidates:
+        raise ValueError("candidates is empty; name one C or more, such as 1e-3")
+    held_out = stratified(labels, validation_share, seed)
+    svm: LinearSvm | None = None
+    accuracies = {}
+    for c in sorted(set(candidates)):
+        svm = fit_svm(features, labels, c, start=svm, kept=~held_out)
+        accuracies[c] = float(np.mean(svm.predict(features)[held_out] == labels[held_out]))
+    return max(accuracies, key=lambda c: (accuracies[c], -c)), accuracies
+
+
+def stratified(labels: Labels, share: float, seed: int) -> npt.NDArray[np.bool_]:
+    """bool[N]: a share of each class, drawn by the seed; at least one of each.
+
+    Raises:
+        ValueError: it would leave nothing of a class.
+    """
+    held_out = np.zeros(len(labels), bool)
+    for of_class in np.unique(labels):
+        members = np.flatnonzero(labels == of_class)
+        count = max(1, round(share * len(members)))
+        if not 0 < share < 1 or count >= len(members):
+            raise ValueError(
+                f"a share of {share} of the {len(members)} of class {of_class} leaves none; set it between 0 and 1, "
+                "and give two of each class or more"
+            )
+        order = permutation(len(members), philox(seed, Stream.LABELLED_DRAWS, _HELD_OUT, int(of_class)))
+        held_out[members[order[:count]]] = True
+    return held_out
+
+
+def drawn_rows(labels: Labels, per_class: int, draw: int, seed: int) -> npt.NDArray[np.int64]:
+    """Rows of the draw: per_class of each class, without repeats, in order.
+
+    Raises:
+        ValueError: a class has fewer.
+    """
+    rows = []
+    for of_class in np.unique(labels):
+        members = np.flatnonzero(labels == of_class)
+        if len(members) < per_class:
+            raise ValueError(f"class {of_class} has {len(members)}, fewer than per_class={per_class}; lower that")
+        bits = philox(seed, Stream.LABELLED_DRAWS, _DRAWS + draw, int(of_class))
+        rows.append(members[permutation(len(members), bits)[:per_class]])
+    return np.sort(np.concatenate(rows))
+
+
+def few_labels(
+    features: Floats,
+    labels: Labels,
+    test_features: Floats,
+    test_labels: Labels,
+    per_class: int,
+    draws: int,
+    c: float,
+    seed: int,
+) -> npt.NDArray[np.float64]:
+    """The test accuracy of each draw of per_class training rows of each class: float64[draws], parts of 1.
+
+    A draw depends on the seed and its number alone.
+    """
+    found = np.empty(draws)
+    for draw in range(draws):
+        rows = drawn_rows(labels, per_class, draw, seed)
+        svm = fit_svm(features[rows], labels[rows], c)
+        found[draw] = np.mean(svm.predict(test_features) == test_labels)
+    return found
+
+
+def svhn_procedure(
+    features: Floats,
+    labels: Labels,
+    test_features: Floats,
+    test_labels: Labels,
+    seed: int,
+    settings: ProtocolSettings | None = None,
+) -> FewLabels:
+    """The test error with few labels: C by the mean of some draws on held-out training data, then other draws, tested.
+
+    Draws are of the training data that isn't held out, uniform over the classes; those that are tested are none of
+    those that C was chosen by. Features are taken as they are, without scaling, as in the authors' code.
+
+    features: float32[N, F], labels: int64[N]; test_features, test_labels likewise
+
+    Raises:
+        ValueError: the labels don't divide by the classes, or there are too few rows.
+
+    Source: Radford et al. 2016, section 5.2, and the authors' code.
+    """
+    settings = settings or ProtocolSettings()
+    per_class, rest = divmod(settings.labels, len(np.unique(labels)))
+    if rest or not per_class:
+        raise ValueError(
+            f"labels={settings.labels} does not divide by {len(np.unique(labels))} classes; try "
+            f"{max(per_class, 1) * len(np.unique(labels))}"
+        )
+    if settings.validation >= len(labels):
+        raise ValueError(f"validation={settings.validation} of {len(labels)} leaves none to draw from; lower it")
+    order = permutation(len(labels), philox(seed, Stream.LABELLED_DRAWS, _HELD_OUT))
+    held_out, pool = np.sort(order[: settings.validation]), np.sort(order[settings.validation :])
+    validation, candidates = features[held_out], sorted(set(settings.candidates))
+    errors = np.empty((settings.validation_draws, len(candidates)))
+    for draw in range(settings.validation_draws):
+        rows = pool[drawn_rows(labels[pool], per_class, draw, seed)]
+        svm: LinearSvm | None = None
+        for number, c in enumerate(candidates):
+            svm = fit_svm(features[rows], labels[rows], c, start=svm)
+            errors[draw, number] = np.mean(svm.predict(validation) != labels[held_out])
+    means = errors.mean(axis=0)
+    chosen = candidates[int(means.argmin())]
+    tested = np.empty(settings.test_draws)
+    for draw in range(settings.test_draws):
+        rows = pool[drawn_rows(labels[pool], per_class, settings.validation_draws + draw, seed)]
+        tested[draw] = np.mean(fit_svm(features[rows], labels[rows], chosen).predict(test_features) != test_labels)
+    return FewLabels(chosen, dict(zip(candidates, means.tolist(), strict=True)), tested)
