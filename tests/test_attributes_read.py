@@ -133,9 +133,7 @@ def test_where_nothing_can_be_read_it_says_so(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "note.txt").write_text("no picture")
-    with pytest.raises(
-        SourceError, match=r"none of 2 files gave a picture \(such as a/note\.txt: .*\); check"
-    ):
+    with pytest.raises(SourceError, match=r"none of 2 files gave a picture \(such as a/note\.txt: .*\); check"):
         read_attributed(given(kind="folders", path=str(tmp_path), positive="a"), 16, 3)
 
 

@@ -14,12 +14,12 @@ import numpy.typing as npt
 import pytest
 import scipy.io
 from pydantic import ValidationError
+from test_idx_source import idx_bytes
 
 from pipelines.labelled.cifar import CLASSES
 from pipelines.labelled.class_folders import read_class_folders
 from pipelines.labelled.classes import Labelled, LabelledSettings, read_labelled
 from pipelines.sources.record import SourceError
-from tests.test_idx_source import idx_bytes
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 

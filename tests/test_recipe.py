@@ -25,6 +25,7 @@ from pipelines.stages import STARTED_FILE, fingerprints
 
 STAGES = tuple(stage for stage in ALL_STAGES if stage.name != "fetch")  # of a recipe that lists no URLs
 NAMES = [stage.name for stage in STAGES]
+KINDS = "lsun, folder, tar, tars, warc, parquet, idx, urls, drawn, drawn_faces"
 BASE: dict[str, Any] = {"name": "rooms", "sources": [{"kind": "drawn", "name": "a", "images": 10}]}
 
 
@@ -118,7 +119,7 @@ resources: {workers: 0, gpu: maybe}
         "sources.0.path": "Field required",
         "sources.0.pth": "no such setting; did you mean path?",
         "sources.1.kind": "no such kind (got 'lsnu'); did you mean lsun?",
-        "sources.2.kind": "Field required; valid here: lsun, folder, tar, tars, warc, parquet, idx, urls, drawn, drawn_faces",
+        "sources.2.kind": f"Field required; valid here: {KINDS}",
         "sources.3": "Input should be a valid dictionary or object to extract fields from (got 5)",
         "sources.4.name": "String should match pattern '^[A-Za-z0-9_-]{1,64}$' (got 'd d')",
         "sources.4.path": "Input should be a valid string (got 7)",
@@ -141,8 +142,7 @@ def test_a_name_like_no_other_gets_the_list(file: Path) -> None:
         "sources.0.xyzzy: no such setting; valid here: image_format, images, kind, name, planted_share, seed, size_px"
     )
     (fault,) = faults(file, "sources.0.kind=xyzzy")
-    kinds = "lsun, folder, tar, tars, warc, parquet, idx, urls, drawn, drawn_faces"
-    assert fault == f"sources.0.kind: no such kind (got 'xyzzy'); valid here: {kinds}"
+    assert fault == f"sources.0.kind: no such kind (got 'xyzzy'); valid here: {KINDS}"
 
 
 @pytest.mark.parametrize(
@@ -307,6 +307,12 @@ def leaves(model: type[BaseModel], above: str = "") -> Iterator[str]:
 
 
 # Another valid value of each setting, by its key path, where 'a bit more' would not be one.
+FORMULA = {
+    "name": "smiling, short hair",
+    "a": {"name": "smiling", "shows": {"smile": 1}},
+    "b": {"name": "neutral", "shows": {"smile": 0}},
+    "c": {"name": "neutral, short hair", "shows": {"smile": 0}},
+}
 OTHER_VALUES: dict[str, Any] = {
     "name": "other",
     "seed": 1,
@@ -332,6 +338,25 @@ OTHER_VALUES: dict[str, Any] = {
     "train.guard.above_chance": 2.0,
     "train.loader.loaders": 1,
     "train.loader.cache_folder": "/tmp",
+    "evaluate.what": ["walk", "turn"],
+    "evaluate.labelled": {"kind": "folders", "train": "a", "test": "b"},
+    "evaluate.attributes": {"kind": "drawn_faces"},
+    "evaluate.boxes": {"kind": "drawn_rooms"},
+    "evaluate.walk.paths": "linear",
+    "evaluate.removal.layer": 3,
+    "evaluate.removal.maps": 5,
+    "evaluate.removal.drawn": "boxes.json",
+    "evaluate.removal.thing": "door",
+    "evaluate.arithmetic.formulas": [FORMULA],
+    "evaluate.arithmetic.exemplars": "exemplars.json",
+    "evaluate.arithmetic.curve": [1, 3],
+    "evaluate.turn.start.name": "left",
+    "evaluate.turn.start.shows": {"smile": 1},
+    "evaluate.turn.end.name": "right",
+    "evaluate.turn.end.shows": {"smile": 0},
+    "evaluate.turn.exemplars": "exemplars.json",
+    "evaluate.nearest.per_class": [100],
+    "evaluate.nearest.statistics": "standing",
     "resources.workers": 1,
     "resources.train_workers": 2,
     "resources.train_cpus": 1,
@@ -376,7 +401,7 @@ def test_a_setting_changes_its_own_stage_and_those_after_it(key: str) -> None:
     inner[last] = other_value(inner[last], key)
     before, after = (fingerprints(Recipe.model_validate(values)) for values in (base, changed))
     differ = [name for name in NAMES if before[name] != after[name]]
-    if key.startswith(("resources.", *NO_OTHER_TRAINING)) or key.removeprefix("train.") in GUARDS_ROWS:
+    if key.startswith(("resources.", "evaluate.what", *NO_OTHER_TRAINING)) or key.removeprefix("train.") in GUARDS_ROWS:
         assert differ == []
     else:
         first = FIRST_STAGE.get(key, key.split(".")[0])
