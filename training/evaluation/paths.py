@@ -36,7 +36,7 @@ def interpolations(points: Vectors, columns: int, path: Path = "linear") -> Vect
     first = np.where(arc, np.sin((1 - share) * angle) / sine, 1 - share)
     second = np.where(arc, np.sin(share * angle) / sine, share)
     length = lengths[:-1, None] * (1 - share) + lengths[1:, None] * share
-    z = ((first * start + second * end) * length).astype(np.float32)
+    z: Vectors = ((first * start + second * end) * length).astype(np.float32)
     z[:, 0], z[:, -1] = points[:-1], points[1:]  # to the bit, whatever arccos and sin round
     return np.asarray(z, np.float32)
 
