@@ -78,6 +78,7 @@ def test_ready_recipes_load_by_name_and_as_files(name: str, tmp_path: Path) -> N
 
 def test_these_are_the_ready_recipes() -> None:
     assert list(ready_recipes()) == [
+        "cifar10",
         "demo",
         "drawn_faces",
         "faces",
@@ -222,7 +223,7 @@ def test_a_recipe_that_is_absent_gets_the_nearest_name(tmp_path: Path) -> None:
     for name in ("dmo", "recipes/demo.yml", "demos.yaml"):
         with pytest.raises(RecipeError, match=f"^{name}: no such recipe; did you mean demo"):
             load_recipe(name)
-    with pytest.raises(RecipeError, match="no such recipe; ready recipes: demo, drawn_faces, faces, folder, imagenet"):
+    with pytest.raises(RecipeError, match="no such recipe; ready recipes: cifar10, demo, drawn_faces, faces, folder"):
         load_recipe(str(tmp_path))
 
 
@@ -343,6 +344,15 @@ OTHER_VALUES: dict[str, Any] = {
     "evaluate.attributes": {"kind": "drawn_faces"},
     "evaluate.boxes": {"kind": "drawn_rooms"},
     "evaluate.walk.paths": "linear",
+    "evaluate.features.rows": ["trained", "random"],
+    "evaluate.features.train_images": 100,
+    "evaluate.features.test_images": 100,
+    "evaluate.features.choose_images": 100,
+    "evaluate.features.scaling": "standard",
+    "evaluate.features.storage": "float16",
+    "evaluate.features.supervised.few_draws": 1,
+    "evaluate.features.per_class": [10],
+    "evaluate.features.c": [1.0],
     "evaluate.removal.layer": 3,
     "evaluate.removal.maps": 5,
     "evaluate.removal.drawn": "boxes.json",

@@ -1,14 +1,39 @@
-"""Features of the discriminator."""
+"""Features of the discriminator, of pictures with classes."""
 
+from typing import Literal
+
+from pipelines.labelled.classes import LabelledSettings, read_labelled
 from pipelines.measurements.given import Given, Readiness
+from training.evaluation.linear import Split
 from training.evaluation.measured import Measured, Unmeasurable
+from training.evaluation.table import features_table
+from training.presets import Preset
+
+# Folders of these names hold CIFAR-10 in one encoding or another.
+_CIFAR10 = {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"}
 
 
 def check(ready: Readiness) -> None:
-    """Raise Unmeasurable where something that is needed isn't there."""
-    raise Unmeasurable("not built yet")
+    """Raise Unmeasurable where there are no pictures with classes."""
+    if ready.settings.labelled is None:
+        raise Unmeasurable(
+            "pictures with classes are needed, to train a classifier on and to test it with: set evaluate.labelled to "
+            "{kind: folders, train: FOLDER, test: FOLDER}, a folder a class, or to a kind cifar10, svhn or idx"
+        )
 
 
 def take(given: Given) -> Measured:
-    """Not built yet."""
-    raise NotImplementedError
+    """Fit linear classifiers on the discriminator's features and on their controls."""
+    labelled = given.settings.labelled
+    if labelled is None:
+        raise Unmeasurable("set evaluate.labelled")
+    return features_table(given.subject, read_split(labelled, given.subject.preset), given.settings.features)
+
+
+def read_split(settings: LabelledSettings, preset: Preset) -> Split:
+    """The labelled pictures, at the side and with the channels that a preset's networks take."""
+    train, test = read_labelled(settings, preset.size_px, preset.image_channels)
+    known: Literal["cifar10", "svhn"] | None = "svhn" if settings.kind == "svhn" else None
+    if settings.kind == "cifar10" or set(train.classes) == _CIFAR10:
+        known = "cifar10"
+    return Split(train.images, train.labels, test.images, test.labels, train.classes, known)

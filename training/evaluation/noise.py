@@ -33,8 +33,7 @@ def train_on_noise(
     """The preset's discriminator after a training of both networks on noise, in evaluation mode.
 
     Each value of each pixel is drawn by itself, evenly from 0..255; where there are classes, the noise is of each by
-    turns. All else is as the preset says: initial weights of
-    the seed, turns, batches, Adam.
+    turns. All else is as the preset says: initial weights of the seed, turns, batches, Adam.
 
     Raises:
         FloatingPointError: its weights are no finite numbers any more.

@@ -32,7 +32,7 @@ class SupervisedSettings(BaseModel):
     )
     search_epochs: int = Field(default=5, ge=1, description="times that a trial sees each of them")
     epochs: int = Field(
-        default=8, ge=1, description="times that the best trial's settings then see all training images"
+        default=12, ge=1, description="times that the best trial's settings then see all training images"
     )
     few_draws: int = Field(
         default=0,

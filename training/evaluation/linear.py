@@ -1,0 +1,201 @@
+"""What some features are worth: how well a linear classifier on them tells classes apart, with all labels and few."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from training.draws import Stream, permutation, philox
+from training.evaluation.features import Features, mean_squared_norm
+from training.evaluation.protocol import choose_c, drawn_rows, few_labels
+from training.evaluation.svm import fit_svm
+from training.samples import Images
+
+Labels = npt.NDArray[np.int64]
+
+
+class LinearSettings(BaseModel):
+    """How linear classifiers of features are fitted and tested."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    per_class: tuple[int, ...] = Field(default=(400, 100), description="numbers of labels a class, each a column")
+    draws: int = Field(default=5, ge=1, description="repeated draws of so few labels")
+    c: tuple[float, ...] = Field(
+        default=(0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
+        min_length=1,
+        description="weights C of the errors to choose from, as multiples of 1 / the features' mean squared length, so "
+        "that one grid suits all rows",
+    )
+    validation_share: float = Field(
+        default=0.2, gt=0, lt=1, description="share of the training images that chooses C and the supervised settings"
+    )
+    choose_images: int | None = Field(
+        default=None, ge=20, description="training images that C is chosen with, validation part included; none: all"
+    )
+
+    @field_validator("c")
+    @classmethod
+    def _positive(cls, c: tuple[float, ...]) -> tuple[float, ...]:
+        if min(c) <= 0:
+            raise ValueError(f"c={min(c)} weighs errors by nothing or less; give numbers above 0")
+        return tuple(sorted(c))
+
+    @field_validator("per_class")
+    @classmethod
+    def _counts(cls, per_class: tuple[int, ...]) -> tuple[int, ...]:
+        if any(k < 1 for k in per_class):
+            raise ValueError(f"per_class={min(per_class)}: a class needs a label at least")
+        return per_class
+
+
+@dataclass(frozen=True)
+class Split:
+    """Labelled pictures to train a classifier on and to test it with.
+
+    train, test: uint8[N, size_px, size_px, C]; train_labels, test_labels: int64[N], 0 .. len(classes) - 1
+    known: the data set, where the paper has a figure for it
+    """
+
+    train: Images
+    train_labels: Labels
+    test: Images
+    test_labels: Labels
+    classes: tuple[str, ...]
+    known: Literal["cifar10", "svhn"] | None = None
+
+    def part(self, train_images: int | None, test_images: int | None, seed: int) -> "Split":
+        """Some of the pictures, drawn by the seed; None: all of them."""
+        train = _drawn(len(self.train), train_images, seed, 1)
+        test = _drawn(len(self.test), test_images, seed, 2)
+        return Split(
+            self.train[train],
+            self.train_labels[train],
+            self.test[test],
+            self.test_labels[test],
+            self.classes,
+            self.known,
+        )
+
+    @property
+    def fewest(self) -> int:
+        """Training images of the smallest class."""
+        return int(np.bincount(self.train_labels, minlength=len(self.classes)).min())
+
+
+@dataclass(frozen=True)
+class Few:
+    """Test accuracy of classifiers that had few labels; the deviation is that of the draws, null of one alone."""
+
+    mean: float
+    deviation: float | None
+    draws: int
+    c: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    c, c_tried: C of the SVM; and the validation accuracy of each that was tried, as multiples of `c_unit`
+    gradient_norm, gap: relative gradient of the SVM's objective where the solver ended, and duality gap
+    few: by labels a class
+    trials: of the supervised search
+    """
+
+    name: str
+    says: str
+    dimensions: int
+    accuracy: float
+    few: dict[str, Few]
+    c: float | None = None
+    c_unit: float | None = None
+    c_tried: dict[str, float] = field(default_factory=dict)
+    gradient_norm: float | None = None
+    gap: float | None = None
+    iterations: int | None = None
+    trials: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def figures(self) -> dict[str, Any]:
+        """Plain values; not the seconds, which another run would not repeat."""
+        plain = {k: v for k, v in asdict(self).items() if v not in (None, {}, []) and k not in ("seconds", "few")}
+        for per_class, few in self.few.items():
+            plain |= {f"accuracy_{per_class}": few.mean, f"deviation_{per_class}": few.deviation}
+            plain |= {f"draws_{per_class}": few.draws} | ({} if few.c is None else {f"c_{per_class}": few.c})
+        return plain
+
+    @staticmethod
+    def read(plain: Mapping[str, Any]) -> "Row":
+        """The row of what `dataclasses.asdict` made of it."""
+        return Row(**{**plain, "few": {k: Few(**few) for k, few in plain["few"].items()}})
+
+
+def few_of(accuracies: npt.NDArray[np.float64], c: float | None = None) -> Few:
+    """Mean and deviation of the draws' accuracies: float64[draws]."""
+    deviation = round(float(accuracies.std(ddof=1)), 4) if len(accuracies) > 1 else None
+    return Few(round(float(accuracies.mean()), 4), deviation, len(accuracies), c)
+
+
+def classify(
+    name: str,
+    says: str,
+    train: Features,
+    test: Features,
+    split: Split,
+    settings: LinearSettings,
+    seed: int,
+    say: Callable[[str], None],
+) -> Row:
+    """The row of some features: C by the validation part, then one SVM of all labels, then several of few.
+
+    Of few labels C is chosen once, on training images of a draw of its own: half of them, as many as a draw that is
+    tested has, are fitted, the other half validates.
+
+    train: float[N, F]; test: float[M, F], in the order of the split's pictures.
+
+    Source: Radford et al. 2016, section 5.1; C chosen as in the authors' SVHN code.
+    """
+    unit = 1 / max(mean_squared_norm(train), 1e-30)
+    labels, candidates = split.train_labels, [unit * c for c in settings.c]
+    rows = _drawn(len(train), settings.choose_images, seed, 3)
+    part, of_part = (train, labels) if len(rows) == len(train) else (train[rows], labels[rows])
+    c, tried = choose_c(part, of_part, candidates, settings.validation_share, seed)
+    say(f"{name}: C={c:.3g}, {tried[c]:.1%} of the validation part")
+    svm = fit_svm(train, labels, c)
+    accuracy = float((svm.predict(test) == split.test_labels).mean())
+    say(f"{name}: {accuracy:.2%} of the test images with all labels")
+    few = {}
+    for k in settings.per_class:
+        rows = drawn_rows(labels, min(2 * k, split.fewest), settings.draws, seed)  # a draw that is not tested
+        of_few, _ = choose_c(train[rows], labels[rows], candidates, 0.5, seed)
+        found = few_labels(train, labels, test, split.test_labels, k, settings.draws, of_few, seed)
+        few[str(k)] = few_of(found, _short(of_few))
+        say(f"{name}: {found.mean():.2%} with {k} labels a class")
+    return Row(
+        name=name,
+        says=says,
+        dimensions=train.shape[1],
+        accuracy=round(accuracy, 4),
+        few=few,
+        c=_short(c),
+        c_unit=_short(unit),
+        c_tried={f"{tried_c / unit:.3g}": round(found, 4) for tried_c, found in tried.items()},
+        gradient_norm=_short(svm.gradient_norm),
+        gap=_short(svm.gap),
+        iterations=int(svm.iterations),
+    )
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def _drawn(count: int, most: int | None, seed: int, use: int) -> npt.NDArray[np.int64]:
+    """Which of `count` are used, in their order."""
+    if most is None or most >= count:
+        return np.arange(count)
+    return np.sort(permutation(count, philox(seed, Stream.FEATURES, use))[:most])
