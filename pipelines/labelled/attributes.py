@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from pipelines.faces import FaceSettings
 from pipelines.labelled.known import folders_say, table_says
-from pipelines.labelled.stored import Stored, in_channels
+from pipelines.labelled.pictures import fitted
+from pipelines.labelled.stored import Stored
 from pipelines.sources.face import FaceTruth, draw_face
 from pipelines.sources.record import SourceError
 
@@ -126,13 +127,13 @@ def read_attributed(settings: AttributesSettings, size_px: int, channels: int) -
 
 
 def _drawn(settings: AttributesSettings, size_px: int, channels: int) -> Attributed:
-    shown = np.empty((settings.images, size_px, size_px, channels), np.uint8)
+    shown = np.empty((settings.images, size_px, size_px, 3), np.uint8)
     values = np.empty((settings.images, len(DRAWN_NAMES)), np.float32)
     for index in range(settings.images):
         face = draw_face(settings.seed, index, size_px)
-        shown[index] = in_channels(face.image, channels)
+        shown[index] = face.image
         values[index] = _row(face.truth)
-    return Attributed(shown, values, DRAWN_NAMES)
+    return Attributed(fitted(shown, size_px, channels), values, DRAWN_NAMES)
 
 
 def _row(truth: FaceTruth) -> list[float]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from manifests import images
 from pipelines import faces
 from pipelines.faces import FaceSettings
+from pipelines.labelled.pictures import decoded, fitted
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.record import PartRange, SourceError
 from pipelines.sources.tar import TarSource
@@ -65,29 +66,20 @@ class Stored:
                 left_out.append(f"{record.key}: {record.problem}")
                 continue
             try:
-                square = _square(record.data, size_px) if cut is None else _face(record.data, size_px, cut, model)
+                if cut is None:
+                    square = decoded(record.data, size_px, channels)
+                else:
+                    square = fitted(_face(record.data, size_px, cut, model)[None], size_px, channels)
             except (images.ImageError, cv2.error, _NoFaceError) as error:
                 left_out.append(f"{record.key}: {error}")
             else:
-                pixels += in_channels(square, channels).tobytes()
+                pixels += square.tobytes()
                 kept.append(record.key)
         return kept, np.frombuffer(pixels, np.uint8).reshape(-1, size_px, size_px, channels), left_out
 
 
 class _NoFaceError(Exception):
     """A picture of which no face can be taken."""
-
-
-def in_channels(image: Pixels, channels: int) -> Pixels:
-    """`image: uint8[H, W, 3], RGB` as it is, or grey: uint8[H, W, 1]."""
-    if channels == 3:
-        return image
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)[..., None]
-
-
-def _square(data: bytes, size_px: int) -> Pixels:
-    image = images.decode_rgb(data, images.read_header(data, _LIMITS), size_px)
-    return images.resize_area(images.Halvings(images.centre_square(image)), size_px)
 
 
 def _face(data: bytes, size_px: int, settings: FaceSettings, model: bytes | None) -> Pixels:
