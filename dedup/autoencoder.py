@@ -20,6 +20,9 @@ from manifests.schema import CODE_BITS, THUMB_BYTES
 GRID = 2.0**-14
 """Weights are whole multiples of this, so that sums of uint8 times weight are exact in float64 in any order."""
 
+ENCODER_FILE = "autoencoder.npz"
+"""What the file of an encoder is called in a run's codes."""
+
 _EXACT_BELOW = 2.0**53  # float64 holds every whole number up to here
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow.fs import FileSelector, FileType
 
+from dedup.autoencoder import ENCODER_FILE
 from manifests.denied import (
     ALIKE_BITS,
     add_denied,
@@ -35,7 +36,6 @@ from pipelines.samples import Looked, Planting, look
 from pipelines.sources import PARTS, Record, without_denied
 from pipelines.stages import STAGE_FILE, STARTED_FILE
 from pipelines.stages.context import PARTS_FILE, frozen_parts
-from pipelines.stages.encode import ENCODER_FILE
 from pipelines.stages.manifest import MANIFEST_FILE, write_manifest
 from training import checkpoint
 from training.outputs import BEST, CHECKPOINTS

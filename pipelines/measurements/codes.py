@@ -5,12 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from dedup.autoencoder import load_encoder
+from dedup.autoencoder import ENCODER_FILE, load_encoder
 from dedup.codes import encode
 from manifests.perceptual import thumbs
 from manifests.schema import THUMB_BYTES
 from manifests.store import Folder
-from pipelines.stages.encode import ENCODER_FILE
 from training.samples import Images
 
 _CHUNK_IMAGES = 4096

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dedup import autoencoder, codes
+from dedup.autoencoder import ENCODER_FILE
 from manifests.schema import CODES, THUMB_BYTES, Status
 from manifests.store import Folder
 from pipelines.parts import Item, run_parts, run_task
@@ -29,7 +30,6 @@ from pipelines.stages.context import (
 from pipelines.stages.earlier import earlier_runs
 
 FOLDER = "codes"
-ENCODER_FILE = "autoencoder.npz"
 FIT_FILE = "fit.json"
 PLANT_CODES = pa.schema([*CODES, pa.field("change", pa.string(), nullable=False)])
 
