@@ -100,7 +100,7 @@ def test_these_are_the_commands() -> None:
     data = ["run", "dedup", "status", "review", "pack", "draw", "faces", "names", "forget"]
     networks = ["train", "sample", "describe", "import-authors", "export", "evaluate", "exemplars"]
     alone = {(name,) for name in data + networks}
-    assert set(COMMANDS) == {(), *alone, ("draw", "rooms")}
+    assert set(COMMANDS) == {(), *alone, ("draw", "rooms"), ("draw", "faces")}
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
