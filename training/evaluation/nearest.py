@@ -83,7 +83,7 @@ class Nearest:
 
 def _centred(images: Images, device: torch.device | str) -> torch.Tensor:
     """uint8[N, H, W, C] -> float32[N, H * W * C], -128..127: small whole numbers."""
-    return torch.from_numpy(images.reshape(len(images), -1)).to(device, torch.float32).sub_(128)
+    return torch.from_numpy(images.reshape(len(images), -1).astype(np.float32)).to(device).sub_(128)
 
 
 def _products(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
