@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from test_supervised import classed
 
 from manifests.store import Folder
 from pipelines.measurements.features import check
 from pipelines.measurements.given import Readiness
 from pipelines.recipe import EvaluateSettings
-from tests.test_supervised import classed
 from training.checkpoint import Checkpoint, save
 from training.evaluation.curve import Point, learning_curve, per_doubling
 from training.evaluation.kmeans import KMeansSettings
