@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from manifests.store import Folder
 from pipelines.measurements import MEASUREMENTS, Given, Readiness
 from pipelines.recipe import EvaluateSettings, MeasurementName, fingerprint
@@ -73,7 +75,7 @@ class Evaluation:
         """Take one measurement, write its files, and return a sentence with what came out and the time."""
         state = checkpoint.load(self.folder, self.name)
         began = time.perf_counter()
-        subject = Subject(state, self.seed, "cuda" if self.gpu else "cpu", say)
+        subject = Subject(state, self.seed, torch.device("cuda" if self.gpu else "cpu"), say)
         measured = MEASUREMENTS[name].take(Given(subject, self.settings, self.shards, self.codes))
         write(out, name, measured, subject, self.identity(name))
         return f"{measured.says} ({time.perf_counter() - began:,.1f} s)"

@@ -73,7 +73,7 @@ def filters(subject: Subject, images: Images, settings: FiltersSettings) -> Meas
         )
     subject.say(f"filters: looking through {len(images):,} held-out pictures")
     trained = answers(subject.discriminator, images)
-    twin = build(subject.preset, subject.seed, torch.device(subject.device))[1].eval()
+    twin = build(subject.preset, subject.seed, subject.device)[1].eval()
     random = answers(twin, images)
     field = receptive_field(subject.discriminator.plan)
     share = float((_known(trained.selectivity) > _edge(random.selectivity)).mean())

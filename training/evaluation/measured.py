@@ -31,7 +31,7 @@ class Subject:
 
     checkpoint: Checkpoint
     seed: int = 0
-    device: torch.device | str = "cpu"
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     say: Callable[[str], None] = _silent
 
     @property

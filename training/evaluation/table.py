@@ -137,7 +137,7 @@ def _discriminator(name: RowName, subject: Subject, settings: FeaturesSettings) 
     if name == "trained":
         return subject.discriminator
     seed = subject.checkpoint.seed  # the weights that the training began with
-    device = torch.device(subject.device)
+    device = subject.device
     if name == "noise":
         return train_on_noise(subject.preset, seed, settings.noise, device, subject.say)
     return build(subject.preset, seed, device)[1].eval()
@@ -160,7 +160,7 @@ def discriminator_features(
 
 def _supervised(subject: Subject, split: Split, settings: FeaturesSettings) -> Row:
     own, classes, preset = settings.supervised, len(split.classes), subject.preset
-    device = torch.device(subject.device)
+    device = subject.device
     reference = reference_batch(split.train, settings.reference_images, subject.seed)
     found = supervised.search(
         preset,
