@@ -20,7 +20,8 @@ from training.evaluation.detector import DetectorSettings
 from training.evaluation.inside import tell_inside, without_maps
 from training.evaluation.measured import Subject, Unmeasurable
 from training.evaluation.outcomes import marked_picture, outcome, rows_picture
-from training.evaluation.removal import RemovalSettings, of_energy, of_number, of_weight, removal, remove
+from training.evaluation.removal import RemovalSettings, removal, remove
+from training.evaluation.trials import Trial, of_energy, of_number, of_weight
 from training.networks import Generator, build, reference_statistics
 from training.presets import resolve
 from training.samples import REFERENCE_IMAGES, Images, fixed_z, generate, grid, to_pixels
@@ -29,7 +30,7 @@ Boxes = npt.NDArray[np.float32]
 
 _WINDOW = 5  # the map that makes windows
 _PRESET = resolve("paper-64", size_px=32, width=8)
-_FEW = RemovalSettings(samples=60, random_draws=3, shown=4)
+_FEW = RemovalSettings(samples=60, layer=1, random_draws=3, shown=4)
 
 
 class _Painter(Generator):
@@ -100,19 +101,24 @@ def _subject(generator: Generator, seed: int = 0) -> Subject:
 
 def test_exactly_the_map_that_makes_windows_is_dropped() -> None:
     figures, pictures = remove(_Painter(), _red, _FEW, seed=1)
-    assert figures["dropped"] == [_WINDOW]
     assert figures["regression_accuracy"] > 0.99
     assert 0.5 < figures["found_before"] < 1
-    assert figures["found_after"] == 0
-    assert figures["lowered_by"] == figures["found_before"]
-    assert figures["change_elsewhere_rms"] == 0  # the walls stay as they were
-    assert figures["change_inside_rms"] > 30
-    # One of eight maps by chance is another one in nearly all draws, and changes walls instead.
-    assert figures["change_elsewhere_rms_random"]["mean"] > 1
-    assert figures["found_after_random"]["draws"] == 3
-    assert figures["over_3_times_random"]
+    assert figures["by_number"] == [{"maps": 1, "found": 0.0, "found_random": pytest.approx(0.75, abs=0.3)}]
+    for told in (figures["all_positive"], figures["some_maps"]):
+        assert told["dropped"] == [_WINDOW]
+        assert told["found_after"] == 0
+        assert told["lowered_by"] == figures["found_before"]
+        assert told["change_elsewhere_rms"] == 0  # the walls stay as they were
+        assert told["change_inside_rms"] > 30
+        # Another map by chance changes walls instead.
+        assert told["change_elsewhere_rms_random"]["mean"] > 1
+        hits = np.mean([_WINDOW in of_number(8, 1, 1, draw) for draw in range(3)])
+        assert 0 < hits < 1
+        assert told["found_after_random"]["mean"] == pytest.approx((1 - hits) * figures["found_before"], abs=1e-3)
+        assert told["times_random"] == pytest.approx(1 / hits, abs=0.02)
+        assert told["over_3_times_random"] == (hits < 1 / 3)
     assert set(pictures) == {"removal", "detected", "samples"}
-    assert json.loads(json.dumps(figures)) == figures
+    assert json.loads(json.dumps(figures))["all_positive"] == figures["all_positive"]
 
 
 def test_rows_show_the_same_samples_those_that_had_a_window() -> None:
@@ -142,7 +148,7 @@ def test_boxes_by_hand_stand_for_those_found() -> None:
     by_hand, _ = remove(painter, _red, _FEW, seed=1, drawn={number: true[number] for number in range(40)})
     assert by_hand["boxes_by"] == "hand"
     assert by_hand["boxes"] == sum(map(len, true[:40]))
-    assert by_hand["dropped"] == [_WINDOW]
+    assert by_hand["all_positive"]["dropped"] == [_WINDOW]
     with pytest.raises(Unmeasurable, match="names sample 60; samples are numbered from 0 to 59"):
         remove(painter, _red, _FEW, seed=1, drawn={60: true[0]})
     with pytest.raises(Unmeasurable, match="too few to learn from"):
@@ -155,11 +161,11 @@ def test_nothing_to_remove_is_said() -> None:
 
     with pytest.raises(Unmeasurable, match="0 windows in 0 of 60 samples"):
         remove(_Painter(), nothing, _FEW, seed=1)
-    with pytest.raises(Unmeasurable, match=r"layer=5: the generator has 4 layers"):
-        remove(_Painter(), _red, _FEW.model_copy(update={"layer": 5}), seed=1)
+    with pytest.raises(Unmeasurable, match=r"layer=4: 3 layers hand on maps; give 1 to 3"):
+        remove(_Painter(), _red, _FEW.model_copy(update={"layer": 4}), seed=1)
 
 
-@pytest.mark.parametrize("layer", [2, 3, 4])
+@pytest.mark.parametrize("layer", [1, 2, 3])
 def test_maps_are_zero_and_statistics_those_of_the_whole_network(layer: int) -> None:
     generator = _generator()
     z = fixed_z(generator.preset, 3, 5)
@@ -172,7 +178,7 @@ def test_maps_are_zero_and_statistics_those_of_the_whole_network(layer: int) -> 
         x = torch.from_numpy(z)
         for place, planned in enumerate(generator.plan):
             x = generator._run(planned, x)
-            if place == len(generator.plan) - layer:
+            if place == len(generator.plan) - 1 - layer:
                 x[:, torch.from_numpy(maps)] = 0
         assert np.abs(found.astype(int) - to_pixels(x)).max() <= 1  # rounding only
         assert np.abs(found.astype(int) - whole).max() > 3
@@ -183,7 +189,7 @@ def test_energy_is_what_a_map_adds_to_the_next_layer() -> None:
     painter = _Painter()
     z = fixed_z(_PRESET, 3, 40)
     x, boxes = painter.maps(torch.from_numpy(z))
-    told = tell_inside(painter, 2, z, dict(enumerate(boxes)), 0, most_places=1000, held_out_share=0.2, c=1.0)
+    told = tell_inside(painter, 1, z, dict(enumerate(boxes)), 0, most_places=1000, held_out_share=0.2, c=1.0)
     for number in range(8):
         alone = torch.zeros_like(x)
         alone[:, number] = x[:, number]
@@ -209,11 +215,22 @@ def test_the_control_of_the_same_energy_comes_as_near_as_its_order_allows() -> N
 
 def test_the_largest_weights_come_first_and_none_that_is_negative() -> None:
     weights = np.array([0.5, -2.0, 3.0, 0.0, 1.0])
-    assert of_weight(weights, None).tolist() == [2, 4, 0]
-    assert of_weight(weights, 2).tolist() == [2, 4]
-    assert of_weight(weights, 9).tolist() == [2, 4, 0]
+    assert of_weight(weights).tolist() == [2, 4, 0]
     with pytest.raises(Unmeasurable, match="no map has a positive weight"):
-        of_weight(-np.abs(weights), None)
+        of_weight(-np.abs(weights))
+
+
+def test_the_number_that_does_best_beyond_chance_is_chosen() -> None:
+    painter = _Painter()
+    z = fixed_z(_PRESET, 3, 40)
+    trial = Trial(painter, 1, z, _red, np.ones(8), seed=0)
+    ordered = np.array([_WINDOW, 0, 1, 2, 3, 4])
+    number, tried = trial.best_number(ordered)
+    # Six maps of eight, drawn by chance, are seldom without the one that counts; one or three of eight are.
+    assert number == 1
+    assert [one["maps"] for one in tried] == [1, 3, 6]
+    assert all(one["found"] == 0 for one in tried)
+    assert trial.without(ordered[1:])[0].objects == trial.objects
 
 
 def test_change_is_told_apart_by_the_boxes_found_before() -> None:
@@ -244,11 +261,13 @@ def test_the_whole_measurement_says_the_same_each_time() -> None:
 
     figures, says = once()
     assert once() == (figures, says)
-    assert says.startswith("Without 1 of 8 maps the detector finds")
     told = json.loads(figures)[0]
-    assert told["dropped"] == [_WINDOW]
+    assert says.startswith(f"{told['found_before']:.2f} windows a sample; without 1 of 8 maps")
+    assert told["some_maps"]["dropped"] == [_WINDOW]
+    assert _WINDOW in told["all_positive"]["dropped"]
     # The dark hole that is left in the wall looks like a window to it now and then.
-    assert told["found_after"] < 0.5 * told["found_before"]
+    assert told["some_maps"]["found_after"] < 0.5 * told["found_before"]
+    assert told["by_number"] is None
     assert told["detector"]["held_out"]["count_error"] < 0.5
 
 
@@ -259,7 +278,7 @@ def test_what_is_missing_is_said_before_any_work(tmp_path: Path) -> None:
     rooms = {"kind": "drawn_rooms", "images": 20}
     with pytest.raises(Unmeasurable, match=r"evaluate\.boxes\.kind"):
         check(EvaluateSettings())
-    with pytest.raises(Unmeasurable, match="the generator has 4 layers"):
+    with pytest.raises(Unmeasurable, match="3 layers hand on maps"):
         check(EvaluateSettings.model_validate({"boxes": rooms, "removal": {"layer": 9}}))
     with pytest.raises(Unmeasurable, match="is no file"):
         check(EvaluateSettings.model_validate({"boxes": rooms, "removal": {"drawn": str(tmp_path / "no.json")}}))
