@@ -22,9 +22,9 @@ def check(ready: Readiness) -> None:
             "removal learns from pictures with boxes what it removes: set evaluate.boxes.kind to drawn_rooms, or to "
             "json with path and boxes"
         )
-    layers = len(generator_plan(ready.preset))
+    layers = len(generator_plan(ready.preset)) - 1
     if settings.layer > layers:
-        raise Unmeasurable(f"removal.layer={settings.layer}: the generator has {layers} layers; give 2 to {layers}")
+        raise Unmeasurable(f"removal.layer={settings.layer}: {layers} layers hand on maps; give 1 to {layers}")
     if settings.drawn is not None and not Path(settings.drawn).is_file():
         raise Unmeasurable(f"removal.drawn={settings.drawn} is no file; give a JSON of boxes, or leave it out")
 

@@ -129,20 +129,16 @@ def fit_detector(
     held = max(2, round(len(images) * settings.held_out_share))
     judging, choosing, training = np.split(order, [held // 2, held])
     net = _trained(images[training], [boxes[i] for i in training], settings, seed, say or (lambda text: None))
-    parts = {}
-    for name, part in (("choosing", choosing), ("judging", judging)):
-        random = np.random.Generator(philox(seed, Stream.BOXES, _HELD, len(part)))
-        degraded = np.stack([_degraded(image, random, settings) for image in images[part]])
-        true = [boxes[i] for i in part]
-        parts[name] = (probabilities(net, images[part]), probabilities(net, degraded), true)
-    plain, degraded_maps, true = parts["choosing"]
-    threshold = _equal_count(np.concatenate([plain, degraded_maps]), 2 * sum(map(len, true)))
-    plain, degraded_maps, true = parts["judging"]
+    true = [boxes[i] for i in choosing]
+    threshold = _equal_count(probabilities(net, images[choosing]), sum(map(len, true)))
+    random = np.random.Generator(philox(seed, Stream.BOXES, _HELD))
+    degraded = np.stack([_degraded(images[i], random, settings) for i in judging])
+    true = [boxes[i] for i in judging]
     figures = {
         "trained_on": len(training),
         "threshold": round(threshold, 4),
-        "held_out": _quality(_boxes(plain, threshold), true),
-        "held_out_degraded": _quality(_boxes(degraded_maps, threshold), true),
+        "held_out": _quality(_boxes(probabilities(net, images[judging]), threshold), true),
+        "held_out_degraded": _quality(_boxes(probabilities(net, degraded), threshold), true),
     }
     return Detector(net, threshold, figures)
 

@@ -43,9 +43,9 @@ class Inside:
 def looking(generator: Generator, layer: int, look: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Inside the block, what a layer hands on goes through `look`: float32[N, maps, side, side], after its ReLU.
 
-    layer: counted from the picture, which is 1; the layer below it is 2.
+    layer: counted from the picture among those that hand maps on: 1 is the last before it.
     """
-    module = getattr(generator, generator.plan[1 - layer].name)
+    module = getattr(generator, generator.plan[-layer].name)
     handle = module.register_forward_pre_hook(lambda _, inputs: (look(inputs[0]),))
     try:
         yield
@@ -56,7 +56,7 @@ def looking(generator: Generator, layer: int, look: Callable[[Tensor], Tensor]) 
 @contextmanager
 def without_maps(generator: Generator, layer: int, maps: Numbers) -> Iterator[None]:
     """Inside the block, these maps of a layer are zero everywhere."""
-    kept = torch.ones(generator.plan[-layer].outside, device=next(generator.parameters()).device)
+    kept = torch.ones(generator.plan[-1 - layer].outside, device=next(generator.parameters()).device)
     kept[torch.from_numpy(maps)] = 0.0
     with looking(generator, layer, lambda x: x * kept[:, None, None]):
         yield
@@ -85,7 +85,7 @@ def tell_inside(
     Departs: features are divided by their deviation, so that the penalty is the same for all; whole samples are held
     out, for neighbouring places are alike.
     """
-    side, maps = generator.plan[-layer].out_px, generator.plan[-layer].outside
+    side, maps = generator.plan[-1 - layer].out_px, generator.plan[-1 - layer].outside
     places, inside = _places(boxes, generator.preset.size_px, side, seed, most_places)
     features = np.zeros((len(places), maps), np.float32)
     squares = torch.zeros(maps, dtype=torch.float64)
@@ -102,7 +102,7 @@ def tell_inside(
 
     with looking(generator, layer, look):
         generate(generator, z)
-    weight = getattr(generator, generator.plan[1 - layer].name).weight.detach()
+    weight = getattr(generator, generator.plan[-layer].name).weight.detach()
     handed_on = weight.to(torch.float64).square().flatten(1).sum(dim=1).cpu().numpy()
     energy = squares.numpy() / (len(z) * side**2) * handed_on
     numbers = np.array(sorted(boxes), np.int64)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from training.evaluation.boxes import Boxes, covered
 from training.samples import Images, grid, labelled
 
-_FACTOR = 3.0  # by how much more removal has to lower the count than chance does
+FACTOR = 3.0  # by how much more removal has to lower the count than chance does
 _MARK = (255, 40, 40)
 
 
@@ -60,7 +60,7 @@ def compared(
 ) -> dict[str, Any]:
     """Plain values for JSON: removal beside both controls. before: objects in a sample with all maps."""
     kinds = {"": [removal], "_random": random, "_same_energy": same_energy}
-    figures: dict[str, Any] = {"found_before": round(before, 4)}
+    figures: dict[str, Any] = {}
     for name, attribute in (
         ("found_after", "objects"),
         ("change_elsewhere_rms", "elsewhere_rms"),
@@ -77,7 +77,7 @@ def compared(
         by_chance = before - float(np.mean([one.objects for one in kinds[f"_{kind}"]]))
         figures[f"lowered_by_{kind}"] = round(by_chance, 4)
         figures[f"times_{kind}"] = round((before - removal.objects) / by_chance, 2) if by_chance > 0 else None
-        figures[f"over_3_times_{kind}"] = before - removal.objects > _FACTOR * max(by_chance, 0.0)
+        figures[f"over_3_times_{kind}"] = before - removal.objects > FACTOR * max(by_chance, 0.0)
     return figures
 
 

@@ -9,20 +9,19 @@ import numpy.typing as npt
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from training.draws import Stream, permutation, philox
+from training.draws import Stream, philox
 from training.evaluation.boxes import Boxes
 from training.evaluation.detector import DetectorSettings, fit_detector
-from training.evaluation.inside import Numbers, Values, tell_inside, without_maps
+from training.evaluation.inside import tell_inside
 from training.evaluation.measured import Measured, Subject, Unmeasurable
-from training.evaluation.outcomes import Outcome, compared, marked_picture, outcome, rows_picture
+from training.evaluation.outcomes import marked_picture, rows_picture
+from training.evaluation.trials import Find, Trial, of_weight
 from training.networks import Generator, reference_statistics
 from training.samples import REFERENCE_IMAGES, Images, fixed_z, generate, grid, labelled, latents
 
-Find = Callable[[Images], tuple[Boxes, ...]]
-
 _LEAST_BOXES, _LEAST_SAMPLES = 10, 5
 _COLUMNS = 10  # of the picture of all samples
-_SAMPLES, _NEW, _RANDOM, _SAME_ENERGY = range(4)  # places in the stream of random numbers
+_SAMPLES, _NEW = 0, 1  # places in the stream of random numbers
 
 
 class RemovalSettings(BaseModel):
@@ -34,10 +33,15 @@ class RemovalSettings(BaseModel):
         default=500, ge=20, description="Samples that the regression looks at, and as many new ones (paper: 150)"
     )
     layer: int = Field(
-        default=2, ge=2, description="Whose maps are dropped, counted from the picture, which is 1; paper: 2"
+        default=2,
+        ge=1,
+        description="Whose maps are dropped, the last before the picture being 1 (paper: second-highest)",
     )
     maps: int | None = Field(
-        default=None, ge=1, description="How many are dropped, those of the largest weights; none: all above 0 (paper)"
+        default=None,
+        ge=1,
+        description="How many of the largest weights are dropped, beside a trial of all positive ones (paper); none: "
+        "as many as do best beyond chance in the samples that the regression looked at",
     )
     random_draws: int = Field(default=10, ge=2, description="How often as many maps are drawn by chance, as a control")
     places: int = Field(default=100_000, ge=100, description="Most places that the regression is fitted on")
@@ -74,18 +78,19 @@ def removal(
     subject.say(f"removal: training a detector on {len(images):,} pictures")
     detector = fit_detector(images, boxes, settings.detector, subject.seed, subject.say)
     figures, pictures = remove(subject.generator, detector.find, settings, subject.seed, drawn, subject.say)
-    random, thing = figures["found_after_random"], settings.thing
+    thing, few, every = settings.thing, figures["some_maps"], figures["all_positive"]
     return Measured(
-        says=f"Without {figures['maps_dropped']} of {figures['maps']} maps the detector finds "
-        f"{figures['found_after']:.2f} {thing}s a sample, with all of them {figures['found_before']:.2f}; without as "
-        f"many drawn by chance {random['mean']:.2f} +- {random['deviation']:.2f}",
+        says=f"{figures['found_before']:.2f} {thing}s a sample; without {few['maps_dropped']} of {figures['maps']} "
+        f"maps {few['found_after']:.2f}, without as many drawn by chance {few['found_after_random']['mean']:.2f}; "
+        f"without all {every['maps_dropped']} of positive weight {every['found_after']:.2f}, without as many by chance "
+        f"{every['found_after_random']['mean']:.2f}",
         statistics=f"of a batch of {REFERENCE_IMAGES} z of the whole network, fixed; the same where maps are dropped",
         figures=figures | {"detector": detector.figures},
         settings=settings.model_dump(mode="json"),
         pictures=pictures,
         captions={
-            "removal": f"New samples with a {thing}: with all maps, without those that tell {thing}s, and without as "
-            "many drawn by chance",
+            "removal": f"New samples with a {thing}: with all maps, without those that tell {thing}s best, without all "
+            "of positive weight, and without as many as the first drawn by chance",
             "detected": f"The {thing}s that the detector found in the first new samples, in frames",
             "samples": "The samples that the regression was fitted on, by number, for boxes of one's own",
         },
@@ -107,24 +112,26 @@ def remove(
     The maps of a positive weight are set to zero everywhere, in samples of new z. All batch norms keep the statistics
     of the network with all its maps, so that what changes comes of the maps alone.
 
+    In a narrow network those are too many for anything to stand: so the same is done with those of the largest weights,
+    as many as `best_number` finds in the samples that the regression looked at, not in the new ones.
+
     The controls: as many maps drawn by chance from the whole layer; and maps drawn by chance until they add as much to
     the next layer as the dropped ones, however many that takes.
 
-    Source: Radford et al. 2016, section 6.3.1.
+    Source: Radford et al. 2016, section 6.3.1. The second-highest layer is taken for the second that hands on maps: the
+    last one has 128, of which the paper's 200 could not have been dropped.
     Departs: counts windows by a detector and against chance, where the paper judges by eye, without a control.
     """
-    plan = generator.plan
-    if settings.layer > len(plan):
-        raise Unmeasurable(
-            f"removal.layer={settings.layer}: the generator has {len(plan)} layers; give 2 to {len(plan)}"
-        )
+    plan, layer = generator.plan, settings.layer
+    if layer >= len(plan):
+        raise Unmeasurable(f"removal.layer={layer}: {len(plan) - 1} layers hand on maps; give 1 to {len(plan) - 1}")
     with _standing(generator, seed):
         z = _z(generator, seed, _SAMPLES, settings.samples)
         looked_at = generate(generator, z)
         known = _known(looked_at, find, settings, drawn)
         fitted = tell_inside(
             generator,
-            settings.layer,
+            layer,
             z,
             known,
             seed,
@@ -132,49 +139,43 @@ def remove(
             held_out_share=settings.held_out_share,
             c=settings.c,
         )
-        dropped = of_weight(fitted.weights, settings.maps)
-        z = _z(generator, seed, _NEW, settings.samples)
-        before = generate(generator, z)
-        boxes = find(before)
-        if not any(map(len, boxes)):
-            raise Unmeasurable(f"{len(boxes)} new samples show no {settings.thing}; set removal.samples higher")
-
-        def without(maps: Numbers) -> tuple[Outcome, Images]:
-            with without_maps(generator, settings.layer, maps):
-                after = generate(generator, z)
-            share = float(fitted.energy[maps].sum() / max(fitted.energy.sum(), 1e-12))
-            return outcome(before, boxes, after, find(after), len(maps), share), after
-
-        removed, after = without(dropped)
-        say(f"removal: {len(dropped)} maps dropped, {removed.objects:.3f} {settings.thing}s a sample")
-        random, same_energy, by_chance = [], [], after
-        for draw in range(settings.random_draws):
-            result, pictures = without(of_number(len(fitted.weights), len(dropped), seed, draw))
-            random.append(result)
-            by_chance = by_chance if draw else pictures
-            same_energy.append(without(of_energy(fitted.energy, fitted.energy[dropped].sum(), seed, draw))[0])
-            say(f"removal: draw {draw + 1} of {settings.random_draws}, {result.objects:.3f} {settings.thing}s a sample")
+        ordered = of_weight(fitted.weights)
+        say(f"removal: {len(ordered)} of {len(fitted.weights)} maps have a positive weight")
+        number, by_number = settings.maps, None
+        if number is None:
+            number, by_number = Trial(generator, layer, z, find, fitted.energy, seed).best_number(ordered)
+        trial = Trial(generator, layer, _z(generator, seed, _NEW, settings.samples), find, fitted.energy, seed)
+        if not trial.objects:
+            raise Unmeasurable(f"{len(trial.boxes)} new samples show no {settings.thing}; set removal.samples higher")
+        say(f"removal: without {min(number, len(ordered))} maps, and as many by chance")
+        some, without_some, by_chance = trial.against_chance(ordered[:number], settings.random_draws)
+        say(f"removal: without {len(ordered)} maps, and as many by chance")
+        every, without_all, _ = trial.against_chance(ordered, settings.random_draws)
     figures = {
-        "layer": plan[-settings.layer].name,
+        "layer": plan[-1 - layer].name,
         "maps": len(fitted.weights),
-        "dropped": sorted(dropped.tolist()),
         "samples": settings.samples,
         "boxes": sum(map(len, known.values())),
         "boxes_by": "the detector" if drawn is None else "hand",
         "regression_places": fitted.places,
         "regression_accuracy": round(fitted.accuracy, 4),
         "regression_accuracy_by_chance": 0.5,
-        **compared(float(np.mean([len(own) for own in boxes])), removed, random, same_energy),
+        "found_before": round(trial.objects, 4),
+        "all_positive": every,
+        "some_maps": some,
+        "by_number": by_number,
     }
+    number = some["maps_dropped"]
     rows = [
-        ("New samples, all maps", before),
-        (f"The same without the {len(dropped)} of {len(fitted.weights)} maps that tell {settings.thing}s", after),
-        (f"The same without {len(dropped)} maps drawn by chance", by_chance),
+        ("New samples, all maps", trial.before),
+        (f"Without the {number} of {len(fitted.weights)} maps that tell {settings.thing}s best", without_some),
+        (f"Without all {every['maps_dropped']} maps of positive weight", without_all),
+        (f"Without {number} maps drawn by chance", by_chance),
     ]
-    few = min(len(before), 3 * settings.shown)
+    few = min(settings.samples, 3 * settings.shown)
     return figures, {
-        "removal": rows_picture(rows, boxes, settings.shown),
-        "detected": marked_picture(before[:few], boxes[:few], settings.shown, "Found in the first new samples"),
+        "removal": rows_picture(rows, trial.boxes, settings.shown),
+        "detected": marked_picture(trial.before[:few], trial.boxes[:few], settings.shown, "Found in new samples"),
         "samples": labelled(grid(looked_at, _COLUMNS), f"Samples 0 to {len(looked_at) - 1}, {_COLUMNS} in a row"),
     }
 
@@ -198,29 +199,6 @@ def _known(
             "generator that was trained further"
         )
     return known
-
-
-def of_weight(weights: Values, most: int | None) -> Numbers:
-    """The maps of positive weight, the largest first; so many at most.
-
-    Raises:
-        Unmeasurable: there are none.
-    """
-    order = np.argsort(-weights, kind="stable")[: min(most or len(weights), int((weights > 0).sum()))]
-    if not len(order):
-        raise Unmeasurable("no map has a positive weight: nothing tells the inside of a box; train further")
-    return order
-
-
-def of_number(maps: int, number: int, seed: int, draw: int) -> Numbers:
-    """So many maps of a layer, drawn by chance."""
-    return permutation(maps, philox(seed, Stream.REMOVAL, _RANDOM, draw))[:number]
-
-
-def of_energy(energy: Values, wanted: float, seed: int, draw: int) -> Numbers:
-    """Maps in random order, as many as bring the sum of their energies nearest to the wanted one; at least one."""
-    order = permutation(len(energy), philox(seed, Stream.REMOVAL, _SAME_ENERGY, draw))
-    return order[: int(np.abs(np.cumsum(energy[order]) - wanted).argmin()) + 1]
 
 
 def _z(generator: Generator, seed: int, what: int, images: int) -> npt.NDArray[np.float32]:
