@@ -177,12 +177,33 @@ def test_maps_are_zero_and_statistics_those_of_the_whole_network(layer: int) -> 
             found = generate(generator, z)
         x = torch.from_numpy(z)
         for place, planned in enumerate(generator.plan):
-            x = generator._run(planned, x)
+            x = generator._run(planned, x, None)
             if place == len(generator.plan) - 1 - layer:
                 x[:, torch.from_numpy(maps)] = 0
         assert np.abs(found.astype(int) - to_pixels(x)).max() <= 1  # rounding only
         assert np.abs(found.astype(int) - whole).max() > 3
         np.testing.assert_array_equal(generate(generator, z), whole)  # and whole again afterwards
+
+
+def test_of_a_network_with_classes_maps_are_dropped_and_labels_stay() -> None:
+    generator, _ = build(resolve("mnist-28-conditional", width=4), 0, torch.device("cpu"))
+    entering: list[Tensor] = []
+    module = generator.get_submodule(generator.plan[-1].name)
+    module.register_forward_hook(lambda _, inputs, made: entering.append(inputs[0].clone()))
+    z = fixed_z(generator.preset, 3, 128)
+    with reference_statistics(generator, torch.from_numpy(z)):
+        entering.clear()
+        with without_maps(generator, 1, np.array([0, 2])):
+            generate(generator, z)
+        boxes = dict.fromkeys(range(128), np.array([[6, 6, 12, 12]], np.float32))
+        told = tell_inside(generator, 1, z, boxes, 0, most_places=1000, held_out_share=0.2, c=1.0)
+    maps = generator.plan[-2].outside
+    x, whole = entering
+    assert told.weights.shape == told.energy.shape == (maps,)
+    kept = [number for number in range(x.shape[1]) if number not in (0, 2)]
+    torch.testing.assert_close(x[:, kept], whole[:, kept])
+    assert (x[:, [0, 2]] == 0).all()
+    assert (x[:, maps:].sum(dim=1) == 1).all()
 
 
 def test_energy_is_what_a_map_adds_to_the_next_layer() -> None:

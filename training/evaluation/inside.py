@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from training.draws import Stream, permutation, philox
 from training.evaluation.boxes import Boxes, covered
+from training.evaluation.logistic import fit_logistic
 from training.networks import Generator
 from training.samples import generate
 
@@ -19,7 +19,6 @@ Values = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
 
 _PARTS, _OUTSIDE, _MOST = 16, 17, 18  # places in the stream of random numbers
-_MOST_STEPS = 2000
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,8 @@ def looking(generator: Generator, layer: int, look: Callable[[Tensor], Tensor]) 
 @contextmanager
 def without_maps(generator: Generator, layer: int, maps: Numbers) -> Iterator[None]:
     """Inside the block, these maps of a layer are zero everywhere."""
-    kept = torch.ones(generator.plan[-1 - layer].outside, device=next(generator.parameters()).device)
+    # A label that joins the maps comes after them, and stays.
+    kept = torch.ones(generator.plan[-layer].entering, device=next(generator.parameters()).device)
     kept[torch.from_numpy(maps)] = 0.0
     with looking(generator, layer, lambda x: x * kept[:, None, None]):
         yield
@@ -95,14 +95,14 @@ def tell_inside(
         nonlocal start
         own = slice(*np.searchsorted(places[:, 0], [start, start + len(x)]))
         image, row, column = torch.from_numpy(places[own] - [start, 0, 0]).T
-        features[own] = x.permute(0, 2, 3, 1)[image, row, column].cpu().numpy()
-        squares.add_(x[: len(z) - start].to(torch.float64).square().sum(dim=(0, 2, 3)).cpu())
+        features[own] = x.permute(0, 2, 3, 1)[image, row, column, :maps].cpu().numpy()
+        squares.add_(x[: len(z) - start, :maps].to(torch.float64).square().sum(dim=(0, 2, 3)).cpu())
         start += len(x)
         return x
 
     with looking(generator, layer, look):
         generate(generator, z)
-    weight = getattr(generator, generator.plan[-layer].name).weight.detach()
+    weight = getattr(generator, generator.plan[-layer].name).weight.detach()[:maps]
     handed_on = weight.to(torch.float64).square().flatten(1).sum(dim=1).cpu().numpy()
     energy = squares.numpy() / (len(z) * side**2) * handed_on
     numbers = np.array(sorted(boxes), np.int64)
@@ -110,9 +110,9 @@ def tell_inside(
     judged = np.isin(places[:, 0], held[: max(1, round(len(held) * held_out_share))])
     deviation = features.std(axis=0, dtype=np.float64)
     scaled = features / np.where(deviation > 0, deviation, 1.0)
-    model = LogisticRegression(C=c, max_iter=_MOST_STEPS).fit(scaled[~judged], inside[~judged])
-    accuracy = float(model.score(scaled[judged], inside[judged]))
-    return Inside(model.coef_[0].astype(np.float64), accuracy, int((~judged).sum()), energy)
+    model = fit_logistic(scaled[~judged], inside[~judged], c)
+    accuracy = float((model.predict(scaled[judged]) == inside[judged]).mean())
+    return Inside(model.weights, accuracy, int((~judged).sum()), energy)
 
 
 def _places(
