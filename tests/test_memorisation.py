@@ -10,7 +10,8 @@ from subjects import SMALL, Shows, fields, subject, top_bits
 
 from training.draws import Stream
 from training.evaluation.measured import Measured, Unmeasurable
-from training.evaluation.memorisation import MemorisationSettings, memorisation, overall, relative
+from training.evaluation.memorisation import MemorisationSettings, memorisation, relative
+from training.evaluation.nearer import overall
 from training.evaluation.neighbours import Nearest
 from training.samples import Images, fixed_z, generate
 

@@ -59,7 +59,7 @@ SETTINGS = MemorisationSettings(samples=400, copies=50, neighbours=20, reference
 
 @pytest.mark.slow
 def test_a_generator_made_to_memorise_200_images_is_found() -> None:
-    measured = memorisation(subject(_memoriser()), _rooms(LEARNT, 1), _rooms(300, 2), SETTINGS)
+    measured = memorisation(subject(_memoriser()), _rooms(LEARNT, 1), _rooms(500, 2), SETTINGS)
     assert measured.figures["verdict"] == "memorised"
     assert measured.figures["spaces"]["pixels"]["verdict"] == "memorised"
     assert measured.figures["spaces"]["pixels"]["matched"]["share_below_5"] > 0.5
@@ -67,7 +67,7 @@ def test_a_generator_made_to_memorise_200_images_is_found() -> None:
 
 @pytest.mark.slow
 def test_the_same_generator_against_pictures_it_never_saw_is_not() -> None:
-    measured = memorisation(subject(_memoriser()), _rooms(LEARNT, 3), _rooms(300, 2), SETTINGS)
+    measured = memorisation(subject(_memoriser()), _rooms(LEARNT, 3), _rooms(500, 2), SETTINGS)
     assert measured.figures["verdict"] == "not"
     assert measured.figures["spaces"]["pixels"]["verdict"] == "not"
 
@@ -75,6 +75,6 @@ def test_the_same_generator_against_pictures_it_never_saw_is_not() -> None:
 @pytest.mark.slow
 def test_a_generator_trained_alike_on_2000_images_is_not() -> None:
     images = np.concatenate([_rooms(LEARNT, 1), _rooms(1800, 4)])
-    measured = memorisation(subject(_pulled_to(images)), images, _rooms(300, 2), SETTINGS)
+    measured = memorisation(subject(_pulled_to(images)), images, _rooms(500, 2), SETTINGS)
     assert measured.figures["verdict"] == "not"
     assert measured.figures["spaces"]["pixels"]["verdict"] == "not"

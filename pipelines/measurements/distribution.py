@@ -1,14 +1,28 @@
 """Distribution of samples."""
 
 from pipelines.measurements.given import Given, Readiness
+from training.draws import Stream
+from training.evaluation.distribution import distribution
+from training.evaluation.inception import check_inception
 from training.evaluation.measured import Measured, Unmeasurable
 
 
 def check(ready: Readiness) -> None:
-    """Raise Unmeasurable where something that is needed isn't there."""
-    raise Unmeasurable("not built yet")
+    """Raise Unmeasurable where there are no real images, or FID was asked for and can't be had."""
+    if not ready.has_shards:
+        raise Unmeasurable("samples are set against real images: name a run, or its shards with --shards")
+    if ready.settings.distribution.inception_weights is not None:
+        check_inception(ready.settings.distribution.inception_weights)
 
 
 def take(given: Given) -> Measured:
-    """Not built yet."""
-    raise NotImplementedError
+    """Compare samples with training images; as a control held-out ones, or, if these are few, other training images."""
+    settings = given.settings.distribution
+    heldout = given.images("heldout", settings.images, Stream.DISTRIBUTION)
+    if len(heldout) == settings.images:
+        train = given.images("train", settings.images, Stream.DISTRIBUTION)
+        count = min(len(train), len(heldout))
+        return distribution(given.subject, train[:count], heldout[:count], settings)
+    train = given.images("train", 2 * settings.images, Stream.DISTRIBUTION)
+    count = len(train) // 2
+    return distribution(given.subject, train[:count], train[count : 2 * count], settings, "other training images")

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from training.draws import Stream, permutation, philox
 from training.evaluation.copies import CHANGES
 from training.evaluation.measured import Measured, Subject, Unmeasurable
-from training.evaluation.nearer import Floats, Floor, Rule, below, compared, floor_of
+from training.evaluation.nearer import Floats, Floor, Rule, Verdict, below, compared, floor_of, overall
 from training.evaluation.neighbours import Codes, Nearest
 from training.evaluation.pairs import cumulative_chart, pair_sheet
 from training.evaluation.spaces import Space, code_space, feature_space, pixel_space
@@ -28,13 +28,13 @@ FARTHER = (
     "way"
 )
 _CAPTIONS = {
-    "nearest_pairs": "The samples nearest to a training image, each above it, beside the nearest held-out images.",
+    "nearest_pairs": "The samples nearest to a training image, each above it, and the same of held-out images; an "
+    "image counts as near to its mirror image too, and each training image is shown once.",
     "distances": "How distances to the nearest training image are spread, as shares of that to a farther one.",
 }
 _COPIES, _REFERENCE = 1, 2
 
 SpaceName = Literal["pixels", "code", "features"]
-Verdict = Literal["memorised", "not", "no power"]
 
 
 class MemorisationSettings(BaseModel):
@@ -130,18 +130,6 @@ def memorisation(
         captions=_CAPTIONS,
         paper="argued from learning curves and walks; no nearest neighbours shown",
     )
-
-
-def overall(verdicts: list[Verdict]) -> Verdict:
-    """The verdict in all, of those in each space.
-
-    One space alone may mistake a kind of pictures for copies: smooth samples, for one, come near to the few training
-    images in which a discriminator's filters find as little.
-    """
-    able = [verdict for verdict in verdicts if verdict != "no power"]
-    if not able:
-        return "no power"
-    return "memorised" if 2 * able.count("memorised") > len(able) else "not"
 
 
 def _figures(found: Mapping[str, Nearest], like: Mapping[str, Nearest], rule: Rule) -> dict[str, Any]:
@@ -243,7 +231,9 @@ def _pictures(
     blocks = []
     for name, nearest in found.items():
         for kind in ("samples", "held-out"):
-            first = np.argsort(relative(nearest[kind]), kind="stable")[:pairs]
+            order = np.argsort(relative(nearest[kind]), kind="stable")
+            _, once = np.unique(nearest[kind].rows[order, 0], return_index=True)  # each training image is shown once
+            first = order[np.sort(once)[:pairs]]
             words = f"{name}: {kind} nearest to training images (top), and these (below); nearest first"
             blocks.append((words, queries[kind][first], train[nearest[kind].rows[first, 0]]))
     panels = {name: {kind: relative(of) for kind, of in nearest.items()} for name, nearest in found.items()}

@@ -1,13 +1,14 @@
 """Whether one set of distances is smaller than another: rank tests, and one that looks at the smallest alone."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
 Floats = npt.NDArray[np.float64]
+Verdict = Literal["memorised", "not", "no power"]
 NEAR = 0.05  # a sample is near where it is nearer than this share of the held-out
 SHARES = (0.01, NEAR)
 
@@ -85,6 +86,18 @@ def least_beyond_chance(samples: int, heldout: int, rank: int, significance: flo
         else:
             low = middle + 1
     return low
+
+
+def overall(verdicts: list[Verdict]) -> Verdict:
+    """The verdict in all, of those in each space.
+
+    One space alone may mistake a kind of pictures for copies: smooth samples, for one, come near to the few training
+    images in which a discriminator's filters find as little.
+    """
+    able = [verdict for verdict in verdicts if verdict != "no power"]
+    if not able:
+        return "no power"
+    return "memorised" if 2 * able.count("memorised") > len(able) else "not"
 
 
 def below(samples: Floats, floor: Floor, name: str) -> dict[str, float]:
