@@ -34,21 +34,23 @@ def equation(
 
     Source: Radford et al. 2016, figure 7.
     """
-    columns = []
-    for concept, shown, mean in zip(formula.concepts, exemplars, means, strict=True):
-        shown = shown[:_MOST_EXEMPLARS]
-        column = np.concatenate([grid(enlarged(shown), 1), labelled(grid(enlarged(mean[None]), 1), "mean z")])
-        columns.append(labelled(column, concept.name))
-    side = max(1, round(len(variants) ** 0.5))
-    result = labelled(grid(enlarged(variants), side), f"{formula.name}: the sum in the middle of its variants")
-    others = [
-        labelled(grid(enlarged(image[None]), 1), _CONTROL_NAMES.get(name, name)) for name, image in controls.items()
-    ]
-    signs = ("-", "+", "=", "")
+    texts = [concept.name for concept in formula.concepts]
+    blocks: list[Images] = []
+    for shown, mean in zip(exemplars, means, strict=True):
+        column = grid(enlarged(shown[:_MOST_EXEMPLARS]), 1)
+        blocks.append(np.concatenate([column, labelled(grid(enlarged(mean[None]), 1), "mean z")]))
+    texts.append(f"{formula.name}: the sum in the middle of its variants")
+    blocks.append(grid(enlarged(variants), max(1, round(len(variants) ** 0.5))))
+    first, *others = controls
+    texts.append(_CONTROL_NAMES.get(first, first))
+    below = [labelled(grid(enlarged(controls[name][None]), 1), _CONTROL_NAMES.get(name, name)) for name in others]
+    blocks.append(np.concatenate([grid(enlarged(controls[first][None]), 1), *below]))
     parts: list[Images] = []
-    for part, sign in zip((*columns, result), signs, strict=True):
-        parts += [part, _sign(sign, part.shape[2])]
-    return labelled(_side_by_side([*parts, np.concatenate(others)]), f"{formula.text} = {formula.name}")
+    for part, sign in zip(_labelled_alike(blocks, texts), ("-", "+", "=", "", None), strict=True):
+        parts.append(part)
+        if sign is not None:
+            parts.append(_sign(sign, part.shape[2]))
+    return labelled(_side_by_side(parts), f"{formula.text} = {formula.name}")
 
 
 def stacked(pictures: Sequence[Images]) -> Images:
@@ -83,6 +85,17 @@ def curve_chart(curves: Mapping[str, Mapping[str, Mapping[str, float] | None]]) 
     panels[0][0].legend(fontsize=7)
     canvas.draw()
     return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
+
+
+def _labelled_alike(blocks: Sequence[Images], texts: Sequence[str]) -> list[Images]:
+    """Each block below its words, with strips of one height, so that the blocks begin at the same place."""
+    parts = [labelled(block, text) for block, text in zip(blocks, texts, strict=True)]
+    strip = max(part.shape[0] - block.shape[0] for part, block in zip(parts, blocks, strict=True))
+    spare = [strip + block.shape[0] - part.shape[0] for part, block in zip(parts, blocks, strict=True)]
+    return [
+        np.pad(part, ((above, 0), (0, 0), (0, 0)), constant_values=255)
+        for part, above in zip(parts, spare, strict=True)
+    ]
 
 
 def _sign(text: str, channels: int) -> Images:
