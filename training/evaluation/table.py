@@ -7,12 +7,11 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from pydantic import Field, field_validator
 
 from training.draws import Stream, philox
 from training.evaluation import supervised
+from training.evaluation.bars import bar_chart
 from training.evaluation.features import Features, extract, reference_batch, standardise
 from training.evaluation.kmeans import KMeansSettings, fit_patches
 from training.evaluation.linear import Few, LinearSettings, Row, Split, classify, few_of
@@ -20,7 +19,7 @@ from training.evaluation.measured import Measured, Subject, Unmeasurable
 from training.evaluation.noise import NoiseSettings, train_on_noise
 from training.evaluation.supervised import SupervisedSettings
 from training.networks import Discriminator, build
-from training.samples import Images, labelled
+from training.samples import Images
 
 RowName = Literal["trained", "random", "noise", "kmeans", "pixels", "supervised"]
 ROWS: tuple[RowName, ...] = get_args(RowName)
@@ -29,7 +28,6 @@ PAPER = {
     "cifar10": "82.8 % (all labels), 73.8 +- 0.4 % (400 per class), with a D trained on ImageNet-1k",
     "svhn": "22.48 % test error with 1,000 labels, a supervised CNN 28.87 % validation error",
 }
-_PAPER_LINES = {"cifar10": {"": 0.828, "400": 0.738}, "svhn": {"100": 1 - 0.2248}}
 _SAYS = {
     "trained": "D's features",
     "random": "D with the random weights that its training began with",
@@ -221,36 +219,3 @@ def _measured(rows: list[Row], subject: Subject, split: Split, settings: Feature
         },
         paper=PAPER.get(split.known or ""),
     )
-
-
-def bar_chart(rows: list[Row], split: Split) -> Images:
-    """The rows' accuracies as bars, with the paper's figures as lines where it has some for these pictures.
-
-    Returns:
-        picture: uint8[H, W, 3], RGB.
-    """
-    columns = ["", *dict.fromkeys(k for row in rows for k in row.few)]
-    figure = Figure(figsize=(7.2, 0.5 + 0.22 * len(rows) * (len(columns) + 1)), dpi=100, layout="constrained")
-    canvas, axes = FigureCanvasAgg(figure), figure.subplots()
-    for number, k in enumerate(columns):
-        places, values, errors = [], [], []
-        for place, row in enumerate(rows):
-            if not k or k in row.few:
-                few = row.few[k] if k else Few(row.accuracy, None, 1)
-                places.append(place + (number - (len(columns) - 1) / 2) * 0.8 / len(columns))
-                values.append(100 * few.mean)
-                errors.append(100 * (few.deviation or 0.0))
-        label = f"{k} labels a class" if k else f"all {len(split.train):,} labels"
-        bars = axes.barh(places, values, 0.75 / len(columns), xerr=errors, label=label, color=f"C{number}")
-        axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
-        line = _PAPER_LINES.get(split.known or "", {}).get(k)
-        if line is not None:
-            axes.axvline(100 * line, color=f"C{number}", linestyle="--", label=f"the paper's {100 * line:.1f} %")
-    axes.set_yticks(range(len(rows)), [row.name for row in rows])
-    axes.invert_yaxis()
-    axes.set_xlim(0, 100)
-    axes.set_xlabel("test images put into their class, %")
-    axes.legend(fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(columns), frameon=False)
-    canvas.draw()
-    picture = np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
-    return labelled(picture, f"Linear classifiers of {len(split.classes)} classes on features of the rows, by labels")
