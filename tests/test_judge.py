@@ -11,6 +11,7 @@ from pipelines.measurements import MEASUREMENTS, Given, Readiness
 from pipelines.recipe import EvaluateSettings, MeasurementName
 from training.evaluation.exemplars import generator_digest
 from training.evaluation.measured import Subject, Unmeasurable
+from training.presets import resolve
 
 SUM: dict[str, Any] = {
     "name": "both",
@@ -55,6 +56,13 @@ def test_without_attributes_or_a_choice_nothing_can_be_measured(name: Measuremen
         MEASUREMENTS[name].check(ready(EvaluateSettings()))
     with pytest.raises(Unmeasurable, match=r"none\.json can't be read"):
         MEASUREMENTS[name].check(ready(evaluation(tmp_path / "none.json")))
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_generator_that_is_told_classes_is_refused(name: MeasurementName, chosen: Path) -> None:
+    told = Readiness(resolve("mnist-28", classes=10), evaluation(chosen), has_shards=False, has_codes=False)
+    with pytest.raises(Unmeasurable, match="is told one of 10 classes"):
+        MEASUREMENTS[name].check(told)
 
 
 def test_a_choice_by_hand_needs_sums_to_make_of_it(chosen: Path) -> None:

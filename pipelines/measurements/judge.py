@@ -24,7 +24,15 @@ class ExemplarSettings(Protocol):
 
 
 def check_judged(ready: Readiness, settings: ExemplarSettings, name: str) -> None:
-    """Raise Unmeasurable where neither pictures with attributes nor exemplars chosen by hand are named."""
+    """Raise Unmeasurable where neither pictures with attributes nor exemplars chosen by hand are named.
+
+    Neither can it be measured where the generator is told a class: what is added would be labels too.
+    """
+    if ready.preset.classes:
+        raise Unmeasurable(
+            f"{name} adds and subtracts z, and this generator is told one of {ready.preset.classes} classes beside it; "
+            "take a checkpoint of a training without classes"
+        )
     if settings.exemplars is not None:
         read_chosen(settings.exemplars)
     elif ready.settings.attributes is None:

@@ -79,8 +79,7 @@ def binary_attributes(values: Floats, names: Sequence[str]) -> tuple[Floats, tup
 
     values: float32[N, A], nan where unknown -> float32[N, B] and their names.
     """
-    columns = [column for column in range(len(names)) if set(np.unique(values[:, column]).tolist()) >= {0.0, 1.0}]
-    columns = [column for column in columns if _is_binary(values[:, column])]
+    columns = [column for column in range(len(names)) if _is_binary(values[:, column], both=True)]
     return values[:, columns], tuple(names[column] for column in columns)
 
 
@@ -153,9 +152,10 @@ def best_threshold(scores: Floats, truth: Floats) -> float:
     return float((ends[middle] + ends[middle + 1]) / 2)
 
 
-def _is_binary(column: Floats) -> bool:
-    known = column[~np.isnan(column)]
-    return bool(np.isin(known, (0.0, 1.0)).all())
+def _is_binary(column: Floats, both: bool = False) -> bool:
+    """Whether what is known is 0 or 1; with `both`, whether there are some of each."""
+    known = {*column[~np.isnan(column)].tolist()}
+    return known == {0.0, 1.0} if both else known <= {0.0, 1.0}
 
 
 def _check(images: Images, values: Floats, names: Sequence[str]) -> None:
@@ -208,7 +208,6 @@ def _train(
     known = values[rows]
     present, absent = np.nansum(known, axis=0), np.nansum(1 - known, axis=0)
     weight = torch.from_numpy(np.clip(absent / present, 1 / _MOST_WEIGHT, _MOST_WEIGHT).astype(np.float32)).to(device)
-    # A batch of one picture has no variance for batch norm to divide by.
     batches = max(1, len(rows) // settings.batch_images)
     adam = torch.optim.Adam(network.parameters(), settings.learning_rate)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(adam, settings.epochs * batches)
