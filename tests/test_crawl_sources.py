@@ -200,6 +200,6 @@ def test_the_documented_sources_can_be_written_so_and_every_setting_is_documente
     page = (Path(__file__).parents[1] / "docs" / "sources.md").read_text("utf-8")
     snippets = [yaml.safe_load(block)["sources"] for block in re.findall(r"^```yaml\n(.*?)^```", page, re.M | re.S)]
     described = [source_of(**settings) for snippet in snippets for settings in snippet]
-    assert {source.kind for source in described} == {"folder", "tars", "warc", "parquet", "idx"}
+    assert {source.kind for source in described} == {"folder", "tars", "warc", "parquet", "idx", "drawn_faces"}
     for source in described:
         assert [name for name in type(source).model_fields if f"`{name}`" not in page and f"{name}:" not in page] == []
