@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import numpy as np
-import torch
 from pydantic import Field, field_validator
 
 from training.draws import Stream, philox
