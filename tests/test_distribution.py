@@ -31,7 +31,7 @@ def test_new_pictures_of_the_kind_are_as_good_as_the_control_and_blur_and_noise_
     for name in ("precision_fresh", "recall_fresh", "precision_own", "recall_own"):
         assert samples[name] == pytest.approx(control[name], abs=0.25)
         assert noise[name] == 0
-        assert samples[name] > blurred[name]
+    assert blurred["recall_fresh"] < 0.3 < samples["recall_fresh"]  # its precision may be high: it lies in the middle
     assert samples["pair_similarity"] == pytest.approx(figures["real"]["pair_similarity"], abs=0.05)
 
 
@@ -48,6 +48,7 @@ def test_the_same_seed_gives_the_same_json_and_the_picture_names_each_set() -> N
     np.testing.assert_array_equal(first.pictures["sets"], again.pictures["sets"])
     assert "held-out images" in first.says
     assert "noise" in first.says
+    assert "blurred" in first.says
     assert "inception_weights" in first.figures["left_out"]["fid"]
 
 
