@@ -1,12 +1,17 @@
 """Taking measurements: which networks, with what beside them, and where figures and pictures go."""
 
+import hashlib
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from dedup.autoencoder import ENCODER_FILE
 from manifests.store import Folder
 from pipelines.measurements import MEASUREMENTS, Given, Readiness
 from pipelines.recipe import EvaluateSettings, MeasurementName, fingerprint
@@ -17,6 +22,7 @@ from training.samples import png
 
 CHECKPOINTS = "checkpoints"
 _DATASET = "dataset.json"
+_LARGE_BYTES = 64 << 20  # of larger files, such as tars of pictures, the size counts alone
 
 
 @dataclass(frozen=True)
@@ -48,47 +54,80 @@ class Evaluation:
         if faults:
             raise Unmeasurable("\n".join(faults))
 
-    def left(self, out: Folder, names: Sequence[MeasurementName]) -> list[MeasurementName]:
-        """Those of the measurements that `out` doesn't hold yet.
+    def finished(self, out: Folder) -> list[MeasurementName]:
+        """The measurements that `out` holds, of these networks, shards, settings and seed."""
+        return [name for name in found(out) if out.read_json(_file(name)).get("identity") == self.identity(name)]
+
+    def left(self, out: Folder, names: Sequence[MeasurementName], redo: bool = False) -> list[MeasurementName]:
+        """Those of the measurements that are to be taken: all with `redo`, else those that `out` doesn't hold yet.
 
         Raises:
-            Unmeasurable: it holds one of other networks, shards, settings or seed.
+            Unmeasurable: `out` holds, of any name, one of other networks or seed; or of these names one with other
+                settings, files or shards.
         """
-        done = finished(out, names)
-        others = [name for name in done if out.read_json(_file(name)).get("identity") != self.identity(name)]
-        if others:
+        strange = [name for name in found(out) if out.read_json(_file(name)).get("subject") != self.subject_identity]
+        if strange:
+            raise Unmeasurable(f"{out} holds {', '.join(strange)} of another checkpoint or seed; name another folder")
+        if redo:
+            return list(names)
+        done = self.finished(out)
+        changed = [name for name in found(out) if name in names and name not in done]
+        if changed:
             raise Unmeasurable(
-                f"{out} holds {', '.join(others)} of another checkpoint, seed, shards or settings; "
-                "name another folder, or take them again with --redo"
+                f"{out} holds {', '.join(changed)} taken with other settings, files or shards; take them "
+                "again with --redo, or name another folder"
             )
         return [name for name in names if name not in done]
 
-    def identity(self, name: MeasurementName) -> str:
-        """What a measurement's figures depend on: the weights, the shards, the settings and the seed."""
+    @cached_property
+    def subject_identity(self) -> str:
+        """What all measurements depend on: the weights and the seed."""
         weights = self.folder.child(self.name).read_json(checkpoint.STATE).get("sha256")
-        shards = self.shards.read_json(_DATASET) if self.shards is not None and self.shards.exists(_DATASET) else None
-        fields = {name, *MEASUREMENTS[name].reads}
-        settings = self.settings.model_dump(mode="json", include=fields)
-        return fingerprint(name, weights, shards, settings, self.seed)
+        return fingerprint(weights, self.seed)
+
+    def identity(self, name: MeasurementName) -> str:
+        """What figures depend on: the subject, the settings, the files that these name, and the run's."""
+        measurement = MEASUREMENTS[name]
+        settings = self.settings.model_dump(mode="json", include={name, *measurement.reads})
+        encoder = self._encoder if measurement.codes else None
+        shards = self._dataset if measurement.shards else None
+        return fingerprint(name, self.subject_identity, settings, _contents(settings), encoder, shards)
+
+    @cached_property
+    def _dataset(self) -> Any:
+        return self.shards.read_json(_DATASET) if self.shards is not None and self.shards.exists(_DATASET) else None
+
+    @cached_property
+    def _encoder(self) -> str | None:
+        there = self.codes is not None and self.codes.exists(ENCODER_FILE)
+        return _sha256(self.codes.read_bytes(ENCODER_FILE)) if there and self.codes is not None else None
+
+    @cached_property
+    def _state(self) -> checkpoint.Checkpoint:
+        # Once: a training that goes on may delete it while the first measurement is taken.
+        return checkpoint.load(self.folder, self.name)
 
     def take(self, name: MeasurementName, out: Folder, say: Callable[[str], None]) -> str:
         """Take one measurement, write its files, and return a sentence with what came out and the time."""
-        state = checkpoint.load(self.folder, self.name)
-        began = time.perf_counter()
-        subject = Subject(state, self.seed, torch.device("cuda" if self.gpu else "cpu"), say)
+        began, identity = time.perf_counter(), self.identity(name)
+        subject = Subject(self._state, self.seed, torch.device("cuda" if self.gpu else "cpu"), say)
         measured = MEASUREMENTS[name].take(Given(subject, self.settings, self.shards, self.codes))
-        write(out, name, measured, subject, self.identity(name))
+        write(out, name, measured, subject, {"identity": identity, "subject": self.subject_identity})
         return f"{measured.says} ({time.perf_counter() - began:,.1f} s)"
 
 
-def write(out: Folder, name: MeasurementName, measured: Measured, subject: Subject, identity: str) -> None:
-    """Write a measurement's pictures, NAME.png and NAME-KEY.png, and then NAME.json, which says that it is finished."""
+def write(out: Folder, name: MeasurementName, measured: Measured, subject: Subject, of: dict[str, str]) -> None:
+    """Write a measurement's pictures, NAME.png and NAME-KEY.png, and then NAME.json, which says that it is finished.
+
+    of: what the figures depend on, as `Evaluation` says it.
+    """
+    out.delete(_file(name))
     files: dict[str, str] = {}
     for key, picture in measured.pictures.items():
         files[key] = f"{name}-{key}.png" if files else f"{name}.png"
         out.write_bytes(files[key], png(picture))
     told = _described(name, measured, subject, files)
-    out.write_json(_file(name), told | {"identity": identity})
+    out.write_json(_file(name), told | of)
 
 
 def _described(name: MeasurementName, measured: Measured, subject: Subject, files: dict[str, str]) -> dict[str, Any]:
@@ -108,10 +147,34 @@ def _described(name: MeasurementName, measured: Measured, subject: Subject, file
     }
 
 
-def finished(out: Folder, names: Sequence[MeasurementName]) -> list[MeasurementName]:
-    """Those of the measurements whose files are written."""
+def found(out: Folder) -> list[MeasurementName]:
+    """The measurements whose files are in a folder."""
     there = set(out.names())
-    return [name for name in names if _file(name) in there]
+    return [name for name in MEASUREMENTS if _file(name) in there]
+
+
+def delete(out: Folder, name: MeasurementName) -> None:
+    """Delete a measurement's files; the JSON, which says that it is finished, first."""
+    out.delete(_file(name))
+    for file in out.names():
+        if file == f"{name}.png" or (file.startswith(f"{name}-") and file.endswith(".png")):
+            out.delete(file)
+
+
+def _contents(settings: Any) -> list[str]:
+    """sha256 of the files that settings name: lists, tables and choices of one's own, which are small."""
+    if isinstance(settings, dict | list):
+        return [
+            one for value in (settings.values() if isinstance(settings, dict) else settings) for one in _contents(value)
+        ]
+    if not isinstance(settings, str) or not os.path.isfile(settings):
+        return []
+    size_bytes = os.path.getsize(settings)
+    return [f"{size_bytes} bytes" if size_bytes > _LARGE_BYTES else _sha256(Path(settings).read_bytes())]
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def latest_preset(training: Folder) -> tuple[str, Preset] | None:

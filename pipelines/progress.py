@@ -100,7 +100,7 @@ def heard(reporter: Reporter, last: Callable[[], str]) -> Iterator[None]:
         line = last()
         if line and line != before:
             reporter.say(line)
-        before = line
+            before = line
 
     with _every_second(look):
         yield

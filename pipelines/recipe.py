@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dedup.autoencoder import AutoencoderSettings
 from dedup.verdict import VerdictSettings
@@ -118,7 +118,9 @@ MeasurementName = Literal[
 class EvaluateSettings(_Settings):
     """The measurements."""
 
-    what: tuple[MeasurementName, ...] = Field(("walk",), description="Which measurements are taken, in this order")
+    what: tuple[MeasurementName, ...] = Field(
+        ("walk",), min_length=1, description="Which measurements are taken, in this order"
+    )
     labelled: LabelledSettings | None = Field(None, description="Pictures with classes, for features and nearest")
     attributes: AttributesSettings | None = Field(None, description="Pictures with attributes, for arithmetic and turn")
     boxes: BoxesSettings | None = Field(None, description="Pictures with boxes around an object, for removal")
@@ -133,6 +135,14 @@ class EvaluateSettings(_Settings):
         default_factory=DistributionSettings, description="Samples against real pictures, as distributions"
     )
     nearest: NearestSettings = Field(default_factory=NearestSettings, description="Nearest-neighbour classification")
+
+    @field_validator("what")
+    @classmethod
+    def _once_each(cls, what: tuple[MeasurementName, ...]) -> tuple[MeasurementName, ...]:
+        twice = [name for name in what if what.count(name) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]} is named twice; name each measurement once")
+        return what
 
 
 Count = Annotated[int, Field(ge=1)]

@@ -25,16 +25,17 @@ from manifests.forget import Affected, find_affected, purge_tables, rewrite_shar
 from manifests.pages import write_report
 from manifests.perceptual import VIEWS
 from manifests.store import Folder
-from pipelines import faces
+from pipelines import evaluation, faces
 from pipelines.crawl.denied import purge_fetched
 from pipelines.crawl.plan import plan_names
 from pipelines.denied import look_like
 from pipelines.lists import KEEP_FILE, write_lists
+from pipelines.measurements import MEASUREMENTS
 from pipelines.recipe import Recipe
 from pipelines.run import RunError
 from pipelines.samples import Looked, Planting, look
 from pipelines.sources import PARTS, Record, without_denied
-from pipelines.stages import STAGE_FILE, STARTED_FILE
+from pipelines.stages import STAGE_FILE, STARTED_FILE, evaluate
 from pipelines.stages.context import PARTS_FILE, frozen_parts
 from pipelines.stages.manifest import MANIFEST_FILE, write_manifest
 from training import checkpoint
@@ -197,6 +198,9 @@ def take_down(run: Folder, recipe: Recipe, planned: Plan) -> list[str]:
     if planned.affected.images:
         # Its pairs are of other groups than there are now, and its page may show what is taken down.
         run.child(_REVIEW).delete_all()
+        for name, measurement in MEASUREMENTS.items():
+            if measurement.shards:  # its pictures show images of the shards; the run takes it again
+                evaluation.delete(run.child(evaluate.FOLDER), name)
     # The page shows thumbs of samples, so it is made anew once they are gone; until then there is none.
     had_report = any(run.child("report").exists(name) for name in ("index.html", STAGE_FILE))
     run.child("report").delete("index.html")

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from manifests.store import Folder
 from pipelines.__main__ import app
 from pipelines.commands.checkpoints import NoCheckpoint
+from pipelines.evaluation import Evaluation
 from pipelines.measurements import MEASUREMENTS
 from pipelines.recipe import EvaluateSettings, MeasurementName, RecipeError
 from pipelines.run import RunError
@@ -87,14 +88,47 @@ def test_again_takes_only_what_is_missing_and_gives_the_same_bytes(run: Folder, 
     assert (tmp_path / "by checkpoint" / "walk.json").read_bytes() == first, "the run and its shards are found"
 
 
-@pytest.mark.parametrize("change", ["seed", "setting", "training"])
-def test_what_was_measured_of_others_is_not_taken_for_this(run: Folder, tmp_path: Path, change: str) -> None:
+@pytest.mark.parametrize("change", ["seed", "training"])
+@pytest.mark.parametrize("asked", [("--what", "filters"), ("--redo",)])
+def test_what_was_measured_of_others_does_not_share_a_folder(
+    run: Folder, tmp_path: Path, change: str, asked: tuple[str, ...]
+) -> None:
     invoke(run.address, tmp_path / "out", *SMALL)
-    options = {"seed": ("--seed", "5"), "setting": ("--set", "walk.columns=5")}.get(change, ())
     if change == "training":
         save(run.child("training").child("checkpoints"), 1280, seed=2)
-    with pytest.raises(Unmeasurable, match=r"holds walk of another checkpoint, seed, shards or settings.*--redo"):
-        invoke(run.address, tmp_path / "out", *SMALL, *options)
+    options = ("--seed", "5") if change == "seed" else ()
+    with pytest.raises(Unmeasurable, match=r"holds walk of another checkpoint or seed; name another folder"):
+        invoke(run.address, tmp_path / "out", *SMALL, *options, *asked)
+
+
+def test_other_settings_and_other_files_ask_for_redo(run: Folder, tmp_path: Path) -> None:
+    invoke(run.address, tmp_path / "out", *SMALL)
+    with pytest.raises(Unmeasurable, match=r"holds walk taken with other settings, files or shards.*--redo"):
+        invoke(run.address, tmp_path / "out", *SMALL, "--set", "walk.columns=5")
+    invoke(run.address, tmp_path / "out", *SMALL, "--set", "walk.columns=5", "--redo")
+    assert Folder(tmp_path / "out").read_json("walk.json")["settings"]["columns"] == 5
+
+
+def test_a_named_file_counts_by_what_it_holds(run: Folder, tmp_path: Path) -> None:
+    chosen = tmp_path / "exemplars.json"
+    settings = EvaluateSettings.model_validate({"turn": {"exemplars": str(chosen)}})
+    checkpoints = run.child("training").child("checkpoints")
+
+    def identity() -> str:
+        return Evaluation(checkpoints, "checkpoint-000000640", settings, 0).identity("turn")
+
+    chosen.write_text("one")
+    first = identity()
+    assert identity() == first
+    chosen.write_text("two")
+    assert identity() != first
+
+
+def test_a_stages_own_folder_is_left_to_it(run: Folder, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "started.json").write_text("{}")
+    with pytest.raises(RunError, match="the folder of a run's stage"):
+        invoke(run.address, tmp_path / "out", *SMALL)
 
 
 def test_what_is_missing_is_said_at_once_and_nothing_is_written(run: Folder, tmp_path: Path) -> None:
@@ -115,6 +149,11 @@ def test_wrong_names_and_settings_stop_it(run: Folder, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"what.*'walk', 'features'.*got 'wolk'"):
         invoke(run.address, tmp_path / "out", "--what", "wolk")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_named_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="walk is named twice"):
+        EvaluateSettings(what=("walk", "walk"))
 
 
 def test_every_name_has_a_measurement_and_its_settings() -> None:

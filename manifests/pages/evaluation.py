@@ -27,10 +27,11 @@ def write_page(folder: Folder, title: str) -> None:
 
 
 def _shown(folder: Folder, told: dict[str, Any]) -> dict[str, Any]:
+    there = folder.names()
     pictures = [
         {"uri": _png_uri(folder.read_bytes(one["file"])), "caption": one.get("caption") or told["title"]}
         for one in told.get("pictures") or []
-        if folder.exists(one["file"])
+        if one["file"] in there
     ]
     facts, tables = _laid_out(told.get("figures") or {})
     settings, more = _laid_out(told.get("settings") or {})

@@ -14,6 +14,7 @@ from pipelines.measurements import MEASUREMENTS
 from pipelines.progress import Reporter
 from pipelines.recipe import EvaluateSettings, made_settings
 from pipelines.run import RECIPE_FILE, RunError, locked, read_training, recorded_recipe
+from pipelines.stages import STARTED_FILE
 from pipelines.stages.train import FOLDER
 from pipelines.trainer import TRAIN_FILE
 from training import checkpoint
@@ -55,16 +56,18 @@ def evaluate(
     names = list(dict.fromkeys(evaluation.settings.what))
     evaluation.check(preset, names)
     folder = Folder(out)
+    if folder.exists(STARTED_FILE):
+        raise RunError(f"--out {out} is the folder of a run's stage, which takes its own; name another")
     with locked(folder), Reporter(Console(markup=False)) as reporter:
-        left = names if redo else evaluation.left(folder, names)
+        left = evaluation.left(folder, names, redo)
         for name in [name for name in names if name not in left]:
             reporter.say(f"{name}: taken already; --redo takes it again")
         with reporter.bar("evaluate", len(names), "measurements", done=len(names) - len(left)) as bar:
             for name in left:
                 reporter.say(f"{MEASUREMENTS[name].title} ...")
                 reporter.say(f"{name}: {evaluation.take(name, folder, reporter.say)}")
+                write_page(folder, f"{preset.name}, {checkpoint.images_of(evaluation.name):,} images seen")
                 bar.advance(1)
-        write_page(folder, f"{preset.name}, {checkpoint.images_of(evaluation.name):,} images seen")
         reporter.say(f"page: {folder}/index.html")
 
 

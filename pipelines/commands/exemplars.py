@@ -12,6 +12,7 @@ from manifests.store import Folder
 from pipelines.commands.checkpoints import CheckpointName, read_checkpoint
 from training.draws import Stream
 from training.evaluation.exemplars import generator_digest
+from training.evaluation.measured import Unmeasurable
 from training.samples import fixed_z, generate, load_generator, png
 
 
@@ -30,6 +31,11 @@ def exemplars(
     """
     state = read_checkpoint(folder)
     generator = load_generator(state)
+    if generator.preset.classes:
+        raise Unmeasurable(
+            f"{state.name} is told one of {generator.preset.classes} classes beside z, and sums of concepts are of z "
+            "alone; take a checkpoint of a training without classes"
+        )
     pictures = generate(generator, fixed_z(generator.preset, seed, images, Stream.ARITHMETIC), "standing", seed)
     uris = ["data:image/png;base64," + base64.b64encode(png(picture)).decode() for picture in pictures]
     page = exemplars_page(generator_digest(state), state.name, seed, uris)

@@ -62,6 +62,8 @@ class Measurement:
 
     check: raises Unmeasurable, with what to set, before any work begins
     reads: the settings that it depends on beside its own
+    codes: whether it looks at a run's autoencoder where there is one
+    shards: whether it looks at the shards, whose images its pictures then show
     """
 
     name: MeasurementName
@@ -69,3 +71,5 @@ class Measurement:
     take: Callable[[Given], Measured]
     check: Callable[[Readiness], None] = _nothing_to_check
     reads: tuple[str, ...] = ()
+    codes: bool = False
+    shards: bool = False

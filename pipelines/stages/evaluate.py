@@ -5,8 +5,8 @@ from functools import partial
 import torch
 
 from manifests.store import Folder
-from pipelines.cluster import train_cpus
-from pipelines.evaluation import CHECKPOINTS, Evaluation, finished, latest_preset
+from pipelines.cluster import cores, train_cpus
+from pipelines.evaluation import CHECKPOINTS, Evaluation, delete, found, latest_preset
 from pipelines.parts import StageError, run_task
 from pipelines.progress import heard
 from pipelines.recipe import MeasurementName, Recipe
@@ -32,45 +32,65 @@ def check_ready(recipe: Recipe) -> None:
 def progress(context: Context) -> tuple[int, int]:
     """(finished, all) measurements."""
     names = context.recipe.evaluate.what
-    return len(finished(context.run.child(FOLDER), names)), len(names)
+    return len(names) - len(_left(context.recipe, context.run)), len(names)
 
 
 def is_behind(recipe: Recipe, run: Folder) -> bool:
-    """Whether the recipe names measurements that have not been taken."""
-    return len(finished(run.child(FOLDER), recipe.evaluate.what)) < len(recipe.evaluate.what)
+    """Whether the recipe names measurements that were not taken, or not so."""
+    return bool(_left(recipe, run))
 
 
 def run(context: Context) -> Counts:
     """Write evaluation/NAME.json and its pictures for each measurement, from the last checkpoint."""
-    recipe, run, out = context.recipe, context.run, context.run.child(FOLDER)
-    found = latest_preset(run.child(train.FOLDER))
-    if found is None:
-        raise StageError(f"{run}/{train.FOLDER} holds no checkpoint; run with --redo train")
-    evaluation = Evaluation(
-        run.child(train.FOLDER).child(CHECKPOINTS),
-        found[0],
+    recipe, out = context.recipe, context.run.child(FOLDER)
+    evaluation = _evaluation(recipe, context.run)
+    if evaluation is None:
+        raise StageError(f"{context.run}/{train.FOLDER} holds no checkpoint; run with --redo train")
+    names, left = recipe.evaluate.what, _left(recipe, context.run)
+    for name in found(out):
+        if name in left or name not in names:
+            delete(out, name)
+    cpus = train_cpus(recipe.resources, True) if context.on_cluster else cores()
+    with context.reporter.bar("evaluate", len(names), "measurements", done=len(names) - len(left)) as bar:
+        for name in left:
+            out.delete(_SAID)
+            with heard(context.reporter, partial(_last_said, out)):
+                said = run_task(_take, evaluation, name, out, cpus, cpus=cpus, gpus=int(recipe.resources.gpu))
+            out.delete(_SAID)
+            context.reporter.say(f"{name}: {said}")
+            bar.advance(1)
+    return {"measurements": len(names)}
+
+
+def _evaluation(recipe: Recipe, run: Folder) -> Evaluation | None:
+    """None before there is a checkpoint."""
+    training = run.child(train.FOLDER)
+    last = latest_preset(training)
+    if last is None:
+        return None
+    return Evaluation(
+        training.child(CHECKPOINTS),
+        last[0],
         recipe.evaluate,
         recipe.seed,
         run.child("shards"),
         run.child("codes"),
         recipe.resources.gpu,
     )
-    names = recipe.evaluate.what
-    done = finished(out, names)
-    with context.reporter.bar("evaluate", len(names), "measurements", done=len(done)) as bar:
-        for name in [name for name in names if name not in done]:
-            cpus, gpus = train_cpus(recipe.resources, context.on_cluster), int(recipe.resources.gpu)
-            with heard(context.reporter, partial(_last_said, out)):
-                said = run_task(_take, evaluation, name, out, cpus, cpus=cpus, gpus=gpus)
-            context.reporter.say(f"{name}: {said}")
-            out.delete(_SAID)
-            bar.advance(1)
-    return {"measurements": len(names)}
+
+
+def _left(recipe: Recipe, run: Folder) -> list[MeasurementName]:
+    evaluation = _evaluation(recipe, run)
+    done = evaluation.finished(run.child(FOLDER)) if evaluation is not None else []
+    return [name for name in recipe.evaluate.what if name not in done]
 
 
 def _take(evaluation: Evaluation, name: MeasurementName, out: Folder, threads: int) -> str:
     torch.set_num_threads(threads)
-    return evaluation.take(name, out, lambda line: out.write_note(_SAID, f"{name}: {line}".encode()))
+    try:
+        return evaluation.take(name, out, lambda line: out.write_note(_SAID, f"{name}: {line}".encode()))
+    except Unmeasurable as fault:
+        raise StageError(f"{name}: {fault}") from None
 
 
 def _last_said(out: Folder) -> str:
