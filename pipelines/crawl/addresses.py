@@ -64,7 +64,8 @@ def _kind(address: IPv4Address | IPv6Address) -> str | None:
 def parsed_url(text: str) -> URL | None:
     """The URL without its fragment, in its one normal form; None where it is none."""
     try:
-        url = URL(text.strip()).with_fragment(None)
+        # Twice: a host that is partly ASCII comes out of the first time with its capitals.
+        url = URL(str(URL(text.strip()).with_fragment(None)))
         url.raw_host, url.port  # noqa: B018 - a bad port shows only when it is asked for
     except (ValueError, TypeError):
         return None
