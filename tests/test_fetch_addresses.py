@@ -120,6 +120,8 @@ def test_what_is_no_url(text: str) -> None:
 
 @given(st.text(max_size=60) | st.text(max_size=60).map(lambda rest: f"http://{rest}"))
 @example("0://A.\u00a1")
+@example("0://[]@")
+@example("0:// #")
 def test_no_text_breaks_the_check(text: str) -> None:
     url = parsed_url(text)
     if url is not None:
