@@ -3,7 +3,7 @@
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipelines.crawl.addresses import host_of, parsed_url, refusal_of_address, refusal_of_url
@@ -119,6 +119,9 @@ def test_what_is_no_url(text: str) -> None:
 
 
 @given(st.text(max_size=60) | st.text(max_size=60).map(lambda rest: f"http://{rest}"))
+@example("0://A.\u00a1")
+@example("0://[]@")
+@example("0:// #")
 def test_no_text_breaks_the_check(text: str) -> None:
     url = parsed_url(text)
     if url is not None:

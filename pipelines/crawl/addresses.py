@@ -35,6 +35,7 @@ _REFUSED_V6 = {
 }
 _GLOBAL_V6 = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
+_MOST_PARSED = 5
 _LOWEST_FREE_PORT = 1024
 
 
@@ -64,11 +65,16 @@ def _kind(address: IPv4Address | IPv6Address) -> str | None:
 def parsed_url(text: str) -> URL | None:
     """The URL without its fragment, in its one normal form; None where it is none."""
     try:
-        url = URL(text.strip()).with_fragment(None)
-        url.raw_host, url.port  # noqa: B018 - a bad port shows only when it is asked for
-    except (ValueError, TypeError):
-        return None
-    return url
+        # More than once: a host that is partly ASCII keeps its capitals the first time, and blanks come to its end.
+        for _ in range(_MOST_PARSED):
+            url = URL(text.strip()).with_fragment(None)
+            url.raw_host, url.port  # noqa: B018 - a bad port shows only when it is asked for
+            if str(url) == text:
+                return url
+            text = str(url)
+    except (ValueError, TypeError, IndexError):  # yarl looks for the first character of an empty host
+        pass
+    return None
 
 
 def host_of(url: URL) -> str:
