@@ -7,6 +7,8 @@ from typing import Any
 from manifests.pages.template import environment
 from manifests.store import Folder
 
+Table = tuple[str, list[str], list[list[Any]]]  # name, head, rows
+
 
 def section(folder: Folder) -> list[dict[str, Any]] | None:
     """The measurements in a folder, in order of title; None where there is none."""
@@ -45,29 +47,36 @@ def _shown(folder: Folder, told: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _laid_out(values: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, list[str], list[list[Any]]]]]:
-    """Plain values by their words; and tables, each with a name, a head and rows."""
+def _laid_out(values: dict[str, Any], above: str = "") -> tuple[dict[str, Any], list[Table]]:
+    """Plain values by their words; and tables. Dictionaries of the same keys share one, a row each."""
     facts: dict[str, Any] = {}
-    tables: list[tuple[str, list[str], list[list[Any]]]] = []
+    tables: list[Table] = []
+    alike: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
     for key, value in values.items():
-        name = key.replace("_", " ")
+        name = f"{above} {_cell(key)}".strip()
         if isinstance(value, dict) and value:
-            tables.append(_table(name, value))
+            if any(isinstance(inner, dict) for inner in value.values()):
+                more, below = _laid_out(value, name)
+                facts |= more
+                tables += below
+            else:
+                alike.setdefault(tuple(value), {})[key] = value
         elif isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
             columns = list(dict.fromkeys(column for row in value for column in row))
             tables.append((name, _words(columns), [[_cell(row.get(column)) for column in columns] for row in value]))
         else:
             facts[name] = _cell(value)
-    return facts, tables
+    return facts, [_table(rows, above) for rows in alike.values()] + tables
 
 
-def _table(name: str, value: dict[str, Any]) -> tuple[str, list[str], list[list[Any]]]:
-    """A dictionary of dictionaries as a row each; one of plain values as a row a value."""
-    if all(isinstance(row, dict) for row in value.values()):
-        columns = list(dict.fromkeys(column for row in value.values() for column in row))
-        rows = [[_cell(key), *(_cell(row.get(column)) for column in columns)] for key, row in value.items()]
-        return name, ["", *_words(columns)], rows
-    return name, ["", ""], [[_cell(key), _cell(one)] for key, one in value.items()]
+def _table(rows: dict[str, dict[str, Any]], above: str) -> Table:
+    """A row for each dictionary; of a single one, a row for each of its values."""
+    if len(rows) > 1:
+        columns = list(next(iter(rows.values())))
+        body = [[_cell(key), *(_cell(row[column]) for column in columns)] for key, row in rows.items()]
+        return above, ["", *_words(columns)], body
+    ((key, only),) = rows.items()
+    return f"{above} {_cell(key)}".strip(), ["", ""], [[_cell(name), _cell(value)] for name, value in only.items()]
 
 
 def _words(names: list[str]) -> list[str]:
