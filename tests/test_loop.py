@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed
+from group_fixture import leave_group
 from shard_fixture import draw_images, write_shards
 from torch.multiprocessing.spawn import spawn
 
@@ -381,7 +382,7 @@ def _worker(rank: int, shards: str, place: str) -> None:
         train(Folder(shards), Folder(f"{place}/back"), _alarmed("back", most_backs=1), 1, rank, 2)
     assert [e["action"] for e in Folder(f"{place}/back").read_json("guard.json")] == ["went back", "stopped"]
     Path(f"{place}/rank-{rank}.json").write_text(json.dumps({"rows": rows, "summary": summary, "refused": refused}))
-    torch.distributed.destroy_process_group()
+    leave_group()
 
 
 def test_two_workers_deal_the_same_samples_and_tell_the_same(shards: Folder, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed
+from group_fixture import leave_group
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
@@ -104,7 +105,7 @@ def _worker(rank: int, place: str) -> None:
     told["state"] = proof.state()[1].tolist()
     told["again"] = proof.state()[1].tolist()  # taking it changes nothing
     torch.save(told, f"{place}/told-{rank}.pt")
-    torch.distributed.destroy_process_group()
+    leave_group()
 
 
 @pytest.fixture(scope="module")
