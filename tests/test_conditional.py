@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 import torch
 import torch.distributed
+from group_fixture import leave_group
 from shard_fixture import draw_images, write_shards
 from torch.multiprocessing.spawn import spawn
 from typer.testing import CliRunner
@@ -248,7 +249,7 @@ def _worker(rank: int, shards: str, place: str) -> None:
     torch.distributed.init_process_group("gloo", f"file://{place}/rendezvous", world_size=2, rank=rank)
     settings = _settings(4, precision="float64", overrides={"alternate": "both", "width": 2})
     train(Folder(shards), Folder(f"{place}/out"), settings, 1, rank, 2)
-    torch.distributed.destroy_process_group()
+    leave_group()
 
 
 def test_two_workers_learn_what_one_does(shards: Folder, tmp_path: Path) -> None:
