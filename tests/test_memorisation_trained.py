@@ -58,6 +58,7 @@ SETTINGS = MemorisationSettings(samples=400, copies=50, neighbours=20, reference
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_generator_made_to_memorise_200_images_is_found() -> None:
     measured = memorisation(subject(_memoriser()), _rooms(LEARNT, 1), _rooms(500, 2), SETTINGS)
     assert measured.figures["verdict"] == "memorised"
@@ -66,6 +67,7 @@ def test_a_generator_made_to_memorise_200_images_is_found() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_same_generator_against_pictures_it_never_saw_is_not() -> None:
     measured = memorisation(subject(_memoriser()), _rooms(LEARNT, 3), _rooms(500, 2), SETTINGS)
     assert measured.figures["verdict"] == "not"
@@ -73,6 +75,7 @@ def test_the_same_generator_against_pictures_it_never_saw_is_not() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_generator_trained_alike_on_2000_images_is_not() -> None:
     images = np.concatenate([_rooms(LEARNT, 1), _rooms(1800, 4)])
     measured = memorisation(subject(_pulled_to(images)), images, _rooms(500, 2), SETTINGS)

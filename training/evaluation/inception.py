@@ -60,8 +60,9 @@ def frechet_and_kernel(images: Images, real: Images, weights: str, device: torch
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)
     except Exception as error:
+        # torch's own words recommend to unpickle it after all, so they aren't repeated.
         raise Unmeasurable(
-            f"{weights} is no plain state dict ({error}); name torch-fidelity's Inception .pth"
+            f"{weights} is damaged or no plain state dict; name torch-fidelity's Inception .pth"
         ) from error
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "inception.pth"
