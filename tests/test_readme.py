@@ -120,6 +120,7 @@ def test_the_readme_word_for_word(tmp_path: Path) -> None:
         "train.checkpoint_every_images=640",
         "encode.autoencoder.epochs=2",
         "shard.shard_images=64",
+        "shard.heldout_share=0.45",
     }
     (tmp_path / "names.csv").write_text('"name","birthDate"\n"Ann Smith","1961-02-03"\n"Bo Lind","1949-12-31"\n')
     every = commands_of((ROOT / "README.md").read_text())
@@ -143,7 +144,7 @@ def test_the_readme_word_for_word(tmp_path: Path) -> None:
     assert len((tmp_path / "runs" / "dedup" / "remove.csv").read_text().splitlines()) > 10
     assert (tmp_path / "runs" / "dedup" / "review" / "review.html").exists()
     assert (tmp_path / "exported" / "generator.onnx").exists()
-    assert {"walk.json", "filters.json", "distribution.json"} <= set(
+    assert {"walk.json", "filters.json"} <= set(
         Folder(tmp_path / "runs" / "mine-measured").names()
     )
     assert "<script>" in (tmp_path / "exemplars.html").read_text()
