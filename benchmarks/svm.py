@@ -7,7 +7,7 @@ then max-pooled and leaked as a discriminator's are, so that they are correlated
 long spectrum. 2,000 more rows test the classifier.
 
 liblinear, through scikit-learn, fits the subset to a tolerance of 1e-6; `cpu_seconds` are of fits to each one's usual
-tolerance, ours 1e-3 with a gap of 0.1 %, liblinear's 1e-4; `agrees` says that objective, accuracy and the
+tolerance, ours 1e-3 with a gap of 1 %, liblinear's 1e-4; `agrees` says that objective, accuracy and the
 direction of each class's weights are equal to 3 digits. The large fit runs in a process of its own, whose peak of
 memory is told, features and all; `cpu_seconds` are those of all its threads, which other work on the machine doesn't
 change so much. Nothing of 60,000 x 28,672 goes to liblinear: it would take 27 GB.

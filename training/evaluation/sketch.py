@@ -17,7 +17,7 @@ class Sketch:
 
     def __init__(self, rows: Rows, rank: int, sample_rows: int, bits: np.random.Philox) -> None:
         sample = rows.thinned(sample_rows)
-        rank = max(1, min(rank, sample.count // 8, rows.width))
+        rank = max(1, min(rank, sample.count // 16, rows.width))
         self._step = -(-rows.count // sample_rows)
         draws = np.random.Generator(bits).standard_normal((rank, rows.width))
         for _ in range(_POWERS):

@@ -28,9 +28,9 @@ class SvmSettings(BaseModel):
     tolerance: float = Field(
         1e-3, gt=0, description="Gradient, as liblinear's rule measures it, at which a class is done"
     )
-    gap: float = Field(1e-3, gt=0, description="Duality gap, as a part of the objective, at which a class is done")
+    gap: float = Field(1e-2, gt=0, description="Duality gap, as a part of the objective, at which a class is done")
     most_products: int = Field(2000, ge=1, description="Products with all features after which the fit gives up")
-    rank: int = Field(128, ge=0, description="Leading directions of the features that the preconditioner knows")
+    rank: int = Field(256, ge=0, description="Leading directions of the features that the preconditioner knows")
     sketch_rows: int = Field(4096, ge=1, description="Rows that the preconditioner is made from")
 
 
