@@ -14,6 +14,9 @@ from training.presets import Preset
 from training.reading import ShardReader
 from training.samples import Images
 
+_IMAGES = 1 << 16  # a place of each stream that nothing else is drawn from
+_SPLITS = ("train", "heldout")
+
 
 @dataclass(frozen=True)
 class Given:
@@ -38,7 +41,7 @@ class Given:
             raise Unmeasurable("real pictures are needed: name a run, or the shards with --shards")
         preset = self.subject.preset
         reader = ShardReader(self.shards, preset.size_px, split, channels=preset.image_channels)
-        drawn = permutation(len(reader), philox(self.subject.seed, stream))[:most]
+        drawn = permutation(len(reader), philox(self.subject.seed, stream, _IMAGES, _SPLITS.index(split)))[:most]
         return reader.images(np.sort(drawn))
 
 

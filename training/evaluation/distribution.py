@@ -83,7 +83,7 @@ def distribution(
         of_real = {key: levels.pop(key) for key in ("swd_floor", "swd_flat")}
         of_real["pair_similarity"] = round(found["ms_ssim_real"], 4)
         figures[name] = {"sliced_wasserstein": levels, "pair_similarity": round(found["ms_ssim"], 4)}
-    _, fresh = build(subject.preset, subject.seed, subject.device)
+    _, fresh = build(subject.preset, subject.checkpoint.seed, subject.device)
     for space, discriminator in (("fresh", fresh.eval()), ("own", subject.discriminator)):
         subject.say(f"distribution: precision and recall, features {SPACES[space]}")
         for name, both in _overlaps(discriminator, real, sets, settings).items():

@@ -73,10 +73,10 @@ def filters(subject: Subject, images: Images, settings: FiltersSettings) -> Meas
         )
     subject.say(f"filters: looking through {len(images):,} held-out pictures")
     trained = answers(subject.discriminator, images)
-    twin = build(subject.preset, subject.seed, subject.device)[1].eval()
+    twin = build(subject.preset, subject.checkpoint.seed, subject.device)[1].eval()
     random = answers(twin, images)
     field = receptive_field(subject.discriminator.plan)
-    share = float((_known(trained.selectivity) > _edge(random.selectivity)).mean())
+    share = float((trained.selectivity > _edge(random.selectivity)).mean())  # a silent map, nan, is not
     figures: dict[str, Any] = {
         "layer": convolutions(subject.discriminator.plan)[-1].name,
         "maps": len(trained.strongest),

@@ -219,9 +219,12 @@ def _sentence(verdict: Verdict, figures: Mapping[str, Any]) -> str:
         return f"{name}: {of['matched']['share_below_5']:.1%} (copies: {copies:.1%} or more)"
 
     head = {"memorised": "Memorised", "not": "Not memorised", "no power": "No verdict, the test has no power"}[verdict]
+    seen = [of["least_share_of_copies_called_memorised"] for of in figures.values()]
+    known = [share for share in seen if share is not None]
+    limit = f" Copies that are fewer than {min(known):.0%} of the samples would pass." if known else ""
     return (
         f"{head}. Samples nearer to a training image than the nearest 5 % of held-out images like them: "
-        f"{'; '.join(told(name) for name in figures)}."
+        f"{'; '.join(told(name) for name in figures)}.{limit if verdict == 'not' else ''}"
     )
 
 

@@ -192,7 +192,9 @@ def _supervised(subject: Subject, split: Split, settings: FeaturesSettings) -> R
 
 def _measured(rows: list[Row], subject: Subject, split: Split, settings: FeaturesSettings) -> Measured:
     by_name = {row.name: row for row in rows}
-    others = [f"{_SAYS[row.name]} {row.accuracy:.1%}" for row in rows if row.name != "trained"]
+    words = _SAYS | {"noise": f"D trained on {settings.noise.images:,} images of noise"}
+    others = [f"{words[row.name]} {row.accuracy:.1%}" for row in rows if row.name != "trained"]
+    told = ". D was told classes in its training; here each image is equally of all" if subject.preset.classes else ""
     gain = 100 * (by_name["trained"].accuracy - by_name["random"].accuracy)
     figures: dict[str, Any] = {row.name: row.accuracy for row in rows if row.name != "trained"}
     figures = {
@@ -206,8 +208,9 @@ def _measured(rows: list[Row], subject: Subject, split: Split, settings: Feature
         "rows": [row.figures() for row in rows],
     }
     return Measured(
-        says=f"A linear SVM on D's features puts {by_name['trained'].accuracy:.1%} of {len(split.test):,} test images "
-        f"into their class; {', '.join(others)}",
+        says=f"A linear SVM on D's features, after {subject.checkpoint.images_seen:,} images seen, puts "
+        f"{by_name['trained'].accuracy:.1%} of {len(split.test):,} test images into their class; "
+        f"{', '.join(others)}{told}",
         statistics=f"of {min(settings.reference_images, len(split.train))} labelled training images, for every D alike",
         figures=figures,
         settings=settings.model_dump(mode="json"),

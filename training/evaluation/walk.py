@@ -60,7 +60,7 @@ def latent_walk(subject: Subject, settings: WalkSettings, codes: ImageCodes | No
     names: tuple[Path, ...] = ("linear", "spherical") if settings.paths == "both" else (settings.paths,)
     drawn = fixed_z(preset, subject.seed, settings.points + settings.reference_images, Stream.WALK)
     points, reference = drawn[: settings.points], drawn[settings.points :]
-    fresh, _ = build(preset, subject.seed, subject.device)
+    fresh, _ = build(preset, subject.checkpoint.seed, subject.device)
     figures: dict[str, Any] = {}
     pictures, captions = {}, {}
     for name in names:
