@@ -8,10 +8,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from pipelines import faces
 from pipelines.faces import FaceSettings
 from pipelines.labelled.known import folders_say, table_says
 from pipelines.labelled.pictures import fitted
 from pipelines.labelled.stored import Stored
+from pipelines.labelled.there import check_there
 from pipelines.sources.face import FaceTruth, draw_face
 from pipelines.sources.record import SourceError
 
@@ -92,6 +94,18 @@ class Attributed:
     values: npt.NDArray[np.float32]
     names: tuple[str, ...]
     left_out: tuple[str, ...] = ()
+
+
+def check_attributed(settings: AttributesSettings) -> None:
+    """Check what the settings name, before any picture is read.
+
+    Raises:
+        Unmeasurable: the pictures or the table are not there.
+        ModelError: the face detector's model is missing.
+    """
+    check_there({"evaluate.attributes.path": settings.path, "evaluate.attributes.table": settings.table})
+    if settings.faces is not None:
+        faces.check_ready(settings.faces)
 
 
 def read_attributed(settings: AttributesSettings, size_px: int, channels: int) -> Attributed:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from manifests import images
+from pipelines.labelled.there import check_there
 from pipelines.sources.bedroom import draw_room
 from training.evaluation.measured import Unmeasurable
 
@@ -59,6 +60,11 @@ class Boxed:
 
     images: npt.NDArray[np.uint8]
     boxes: tuple[npt.NDArray[np.float32], ...]
+
+
+def check_boxed(settings: BoxesSettings) -> None:
+    """Raise Unmeasurable where what the settings name is not there."""
+    check_there({"evaluate.boxes.path": settings.path, "evaluate.boxes.boxes": settings.boxes})
 
 
 def read_boxed(settings: BoxesSettings, size_px: int, channels: int) -> Boxed:

@@ -1,5 +1,6 @@
 """Distribution of samples."""
 
+from pipelines.labelled.there import check_there
 from pipelines.measurements.given import Given, Readiness
 from training.draws import Stream
 from training.evaluation.distribution import distribution
@@ -11,8 +12,10 @@ def check(ready: Readiness) -> None:
     """Raise Unmeasurable where there are no real images, or FID was asked for and can't be had."""
     if not ready.has_shards:
         raise Unmeasurable("samples are set against real images: name a run, or its shards with --shards")
-    if ready.settings.distribution.inception_weights is not None:
-        check_inception(ready.settings.distribution.inception_weights)
+    weights = ready.settings.distribution.inception_weights
+    if weights is not None:
+        check_there({"distribution.inception_weights": weights})
+        check_inception(weights)
 
 
 def take(given: Given) -> Measured:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pipelines.labelled.classes import LabelledSettings, read_labelled
+from pipelines.labelled.classes import LabelledSettings, check_labelled, read_labelled
 from pipelines.measurements.given import Given, Readiness
 from training.evaluation.linear import Split
 from training.evaluation.measured import Measured, Unmeasurable
@@ -14,12 +14,13 @@ _CIFAR10 = {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hor
 
 
 def check(ready: Readiness) -> None:
-    """Raise Unmeasurable where there are no pictures with classes."""
+    """Raise Unmeasurable where there are no pictures with classes, or what is named is not there."""
     if ready.settings.labelled is None:
         raise Unmeasurable(
             "pictures with classes are needed, to train a classifier on and to test it with: set evaluate.labelled to "
             "{kind: folders, train: FOLDER, test: FOLDER}, a folder a class, or to a kind cifar10, svhn or idx"
         )
+    check_labelled(ready.settings.labelled)
 
 
 def take(given: Given) -> Measured:
