@@ -13,7 +13,7 @@ from pipelines.faces import FaceSettings
 from pipelines.labelled.known import folders_say, table_says
 from pipelines.labelled.pictures import fitted
 from pipelines.labelled.stored import Stored
-from pipelines.labelled.there import check_there
+from pipelines.labelled.there import check_there, not_default
 from pipelines.sources.face import FaceTruth, draw_face
 from pipelines.sources.record import SourceError
 
@@ -76,6 +76,8 @@ class AttributesSettings(BaseModel):
             for name in ("path", "positive", "attribute", "table", "faces")
             if getattr(self, name) is not None and name not in allowed
         ]
+        if needed:
+            strange += not_default(self, ("images", "seed"))
         if strange:
             raise ValueError(f"kind={self.kind} does not use {' and '.join(strange)}; leave out what it does not use")
         return self

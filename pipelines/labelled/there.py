@@ -1,7 +1,9 @@
-"""Whether the files that settings name are there: asked before any work begins."""
+"""What settings name and use, asked before any work begins: files that are not there are refused."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from pydantic import BaseModel
 
 from training.evaluation.measured import Unmeasurable
 
@@ -28,3 +30,8 @@ def check_there(named: Mapping[str, str | None], inside_tar: bool = False, hint:
             faults.append(f"{setting}={path} is not there; {hint}")
     if faults:
         raise Unmeasurable("; ".join(faults))
+
+
+def not_default(settings: BaseModel, names: Sequence[str]) -> list[str]:
+    """Those of the settings that are not left as they are: a recipe that a run wrote names all of them."""
+    return [name for name in names if getattr(settings, name) != type(settings).model_fields[name].default]

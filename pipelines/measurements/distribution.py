@@ -1,7 +1,7 @@
 """Distribution of samples."""
 
 from pipelines.labelled.there import check_there
-from pipelines.measurements.given import Given, Readiness
+from pipelines.measurements.given import Given, Readiness, measurable
 from training.draws import Stream
 from training.evaluation.distribution import distribution
 from training.evaluation.inception import check_inception
@@ -25,7 +25,9 @@ def take(given: Given) -> Measured:
     if len(heldout) == settings.images:
         train = given.images("train", settings.images, Stream.DISTRIBUTION)
         count = min(len(train), len(heldout))
-        return distribution(given.subject, train[:count], heldout[:count], settings)
+        with measurable():
+            return distribution(given.subject, train[:count], heldout[:count], settings)
     train = given.images("train", 2 * settings.images, Stream.DISTRIBUTION)
     count = len(train) // 2
-    return distribution(given.subject, train[:count], train[count : 2 * count], settings, "other training images")
+    with measurable():
+        return distribution(given.subject, train[:count], train[count : 2 * count], settings, "other training images")

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from pipelines.labelled.classes import LabelledSettings, check_labelled, read_labelled
-from pipelines.measurements.given import Given, Readiness
+from pipelines.measurements.given import Given, Readiness, measurable
 from training.evaluation.linear import Split
 from training.evaluation.measured import Measured, Unmeasurable
 from training.evaluation.table import features_table
@@ -28,7 +28,9 @@ def take(given: Given) -> Measured:
     labelled = given.settings.labelled
     if labelled is None:
         raise Unmeasurable("set evaluate.labelled")
-    return features_table(given.subject, read_split(labelled, given.subject.preset), given.settings.features)
+    split = read_split(labelled, given.subject.preset)
+    with measurable():
+        return features_table(given.subject, split, given.settings.features)
 
 
 def read_split(settings: LabelledSettings, preset: Preset) -> Split:

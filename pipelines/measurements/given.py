@@ -1,6 +1,7 @@
 """What a measurement may use beside the networks: the run's shards and codes, and pictures with truth."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,6 +44,18 @@ class Given:
         reader = ShardReader(self.shards, preset.size_px, split, channels=preset.image_channels)
         drawn = permutation(len(reader), philox(self.subject.seed, stream, _IMAGES, _SPLITS.index(split)))[:most]
         return reader.images(np.sort(drawn))
+
+
+@contextmanager
+def measurable() -> Iterator[None]:
+    """For numeric work on given data alone: raise Unmeasurable, with its own words, where it can't be done with them.
+
+    Nothing else belongs into the block: a ValueError of our own making has to show where it comes from.
+    """
+    try:
+        yield
+    except (ValueError, FloatingPointError) as error:
+        raise Unmeasurable(str(error)) from error
 
 
 @dataclass(frozen=True)
