@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from manifests.store import Folder
+from pipelines.measurements.unfinished import Unfinished
 from pipelines.recipe import EvaluateSettings, MeasurementName
 from training.draws import Stream, permutation, philox
 from training.evaluation.measured import Measured, Subject, Unmeasurable
@@ -25,12 +26,14 @@ class Given:
 
     shards: RUN/shards, of which the networks were trained; None where only a checkpoint was named
     codes: RUN/codes, where the run's autoencoder is; None likewise
+    unfinished: where pieces of long work are kept; None: nowhere
     """
 
     subject: Subject
     settings: EvaluateSettings
     shards: Folder | None = None
     codes: Folder | None = None
+    unfinished: Unfinished | None = None
 
     def images(self, split: Literal["train", "heldout"], most: int | None, stream: Stream) -> Images:
         """Pictures of the run's shards, drawn by the seed without repeats; all of a split where it has fewer.
