@@ -12,6 +12,7 @@ from rich.table import Table
 
 from manifests.store import Folder
 from pipelines.cluster import check_machine, is_cluster, session
+from pipelines.commands.address import Address
 from pipelines.progress import Reporter
 from pipelines.recipe import RecipeError, Resources, TrainSettings, WorkerNames, check_workers, made_settings
 from pipelines.run import RECIPE_FILE, RunError, locked, origin, read_training
@@ -48,12 +49,7 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting of the training or the preset"),
     ] = None,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDR", help="A Ray cluster's address, or auto; default: RAY_ADDRESS, else an embedded Ray"
-        ),
-    ] = None,
+    address: Address = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be trained, and do nothing")] = False,
 ) -> None:
     """Train a DCGAN on shards, without the stages before.
