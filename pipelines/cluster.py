@@ -18,7 +18,7 @@ from ray.data import DataContext
 from ray.data.context import ShuffleStrategy
 
 from pipelines.memory import give_back_memory
-from pipelines.recipe import IN_A_RECIPE, Resources, WorkerNames
+from pipelines.resources import IN_A_RECIPE, Resources, WorkerNames
 
 _ANSWER_WITHIN_S = 10.0
 _NODE_GROUP = "ray.io/node-group"

@@ -14,8 +14,9 @@ from pipelines.commands.checkpoints import NoCheckpoint
 from pipelines.evaluation import Evaluation
 from pipelines.measurements import MEASUREMENTS
 from pipelines.measurements.given import measurable
-from pipelines.recipe import EvaluateSettings, MeasurementName, RecipeError
+from pipelines.recipe import EvaluateSettings, MeasurementName
 from pipelines.run import RunError
+from pipelines.written import RecipeError
 from training import checkpoint
 from training.evaluation.measured import Unmeasurable
 from training.networks import build

@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 
 from manifests.store import Folder
 from pipelines.__main__ import app
-from pipelines.recipe import load_recipe, ready_recipes
+from pipelines.recipe import load_recipe
 from pipelines.sources.bedroom import draw_room
+from pipelines.written import ready_recipes
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

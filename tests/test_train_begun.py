@@ -8,7 +8,8 @@ from shard_fixture import draw_images, write_shards
 from manifests.store import Folder
 from pipelines.cluster import ClusterError, lack, lack_to_measure, session
 from pipelines.parts import StageError
-from pipelines.recipe import Recipe, Resources
+from pipelines.recipe import Recipe
+from pipelines.resources import Resources
 from pipelines.run import check_unchanged
 from pipelines.stages import STAGES, STARTED_FILE, fingerprints
 from pipelines.stages.train import training_of

@@ -14,11 +14,12 @@ from pipelines.commands.checkpoints import read_checkpoint
 from pipelines.evaluation import CHECKPOINTS, Evaluation, latest_preset
 from pipelines.measurements import MEASUREMENTS
 from pipelines.progress import Reporter
-from pipelines.recipe import EvaluateSettings, MeasurementName, made_settings
+from pipelines.recipe import EvaluateSettings, MeasurementName
 from pipelines.run import RECIPE_FILE, RunError, locked, read_training, recorded_recipe
 from pipelines.stages import STARTED_FILE
 from pipelines.stages.train import FOLDER
 from pipelines.trainer import TRAIN_FILE
+from pipelines.written import made_settings
 from training import checkpoint
 from training.evaluation.measured import Unmeasurable
 from training.presets import Preset

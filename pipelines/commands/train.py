@@ -14,11 +14,13 @@ from manifests.store import Folder
 from pipelines.cluster import check_machine, is_cluster, session
 from pipelines.commands.address import Address
 from pipelines.progress import Reporter
-from pipelines.recipe import RecipeError, Resources, TrainSettings, WorkerNames, check_workers, made_settings
+from pipelines.recipe import TrainSettings
+from pipelines.resources import Resources, WorkerNames, check_workers
 from pipelines.run import RECIPE_FILE, RunError, locked, origin, read_training
 from pipelines.stages import no_other_training
 from pipelines.stages.train import FOLDER
 from pipelines.trainer import TRAIN_FILE, Training, run_training
+from pipelines.written import RecipeError, made_settings
 from training.endings import NotThisTraining, Untrainable
 from training.outputs import newest_grid
 from training.presets import Preset
