@@ -55,7 +55,7 @@ def layers_of(players: adversarial.Players, preset: Preset) -> list[Layer]:
     D goes forward on real images, on generated ones, and on those again for G, and back once each; only the last time
     the gradient goes on into its input, but not into its weights. G's own input needs no gradient.
     """
-    z = torch.randn(preset.batch_images, preset.z_dim)
+    z = torch.randn(preset.batch_images, preset.latent_dim)
     with torch.no_grad():
         images = players.generator(z)
         generator = _seen(players.generator, z)
@@ -116,7 +116,7 @@ def update_seconds(players: adversarial.Players, preset: Preset) -> dict[str, fl
     device = torch.device("cpu")
     shape = (preset.batch_images, preset.size_px, preset.size_px, 3)
     images = torch.randint(0, 256, shape, dtype=torch.uint8).permute(0, 3, 1, 2)
-    z = torch.randn(preset.batch_images, preset.z_dim)
+    z = torch.randn(preset.batch_images, preset.latent_dim)
 
     def update() -> None:
         adversarial.update_both(players, adversarial.pixels_to_unit(images, device), z)

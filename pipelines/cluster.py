@@ -18,10 +18,11 @@ from ray.data import DataContext
 from ray.data.context import ShuffleStrategy
 
 from pipelines.memory import give_back_memory
-from pipelines.recipe import IN_A_RECIPE, Resources, WorkerNames
+from pipelines.resources import IN_A_RECIPE, Resources, WorkerNames
 
 _ANSWER_WITHIN_S = 10.0
 _NODE_GROUP = "ray.io/node-group"
+_TO_MEASURE = IN_A_RECIPE._replace(before=" (dcgan run --until train stops before the measurements)")
 
 
 class ClusterError(Exception):
@@ -42,19 +43,26 @@ def train_cpus(resources: Resources, cluster: bool) -> int:
 
 @contextlib.contextmanager
 def session(
-    address: str | None, resources: Resources, trains: bool = False, names: WorkerNames = IN_A_RECIPE
+    address: str | None,
+    resources: Resources,
+    trains: bool = False,
+    names: WorkerNames = IN_A_RECIPE,
+    measures: bool = False,
 ) -> Iterator[None]:
     """Ray for the time of the block: the cluster at `address` or RAY_ADDRESS, or else one of our own on this machine.
 
-    `trains`: whether a training is to run in it; `names`: of its settings, for what is told of them.
+    `trains`: whether a training is to run in it; `names`: of its settings, for what is told of them; `measures`:
+    whether measurements are.
 
     Raises:
-        ClusterError: no cluster answers at the address, or this machine, or the cluster, has not what the training asks
-            for.
+        ClusterError: no cluster answers at the address, or this machine, or the cluster, has not what the training
+            or the measurements ask for.
     """
     address = address or os.environ.get("RAY_ADDRESS") or None
     if trains and not address:
         check_machine(resources, names)
+    elif measures and not address:
+        _check_gpus(resources, 1, _TO_MEASURE)
     give_back_memory()
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
@@ -81,6 +89,8 @@ def session(
     try:
         if trains and address:
             lack(ray.nodes(), resources, names)
+        elif measures and address:
+            lack_to_measure(ray.nodes(), resources)
         yield
     finally:
         ray.shutdown()
@@ -101,6 +111,10 @@ def check_machine(resources: Resources, names: WorkerNames = IN_A_RECIPE) -> Non
             f"{names.workers}={ranks} and {names.cpus}={cpus} need {ranks * cpus} cores, this machine has {cores()}; "
             f"set them down, or give the --address of a cluster{names.before}"
         )
+    _check_gpus(resources, ranks, names)
+
+
+def _check_gpus(resources: Resources, ranks: int, names: WorkerNames) -> None:
     if resources.gpu and torch.cuda.device_count() < ranks:
         raise ClusterError(
             f"{names.gpu} asks for {ranks} GPUs, this machine has {torch.cuda.device_count()}; "
@@ -120,15 +134,20 @@ def lack(nodes: list[dict[str, Any]], resources: Resources, names: WorkerNames =
     if fit >= ranks:
         return None
     wanted = f"{cpus} CPUs and a GPU" if resources.gpu else f"{cpus} CPUs"
-    lacking = (
-        f"{names.workers}={ranks} and {names.cpus}={cpus} need {ranks} times {wanted}, each on one node; the cluster's "
-        f"{len(there)} nodes have room for {fit}"
-    )
+    asked = f"{names.workers}={ranks} and {names.cpus}={cpus} need {ranks} times {wanted}, each on one node"
+    if names is _TO_MEASURE:
+        asked = f"a measurement takes {wanted} on one node, as a rank of the training does ({names.cpus}={cpus})"
+    lacking = f"{asked}; the cluster's {len(there)} nodes have room for {fit}"
     # The launcher and KubeRay name the group that a node is of, ray start does not.
     if any(node.get("Labels", {}).get(_NODE_GROUP) for node in there):
         return lacking
     no_gpu = f"{names.no_gpu}, " if resources.gpu else ""
     raise ClusterError(f"{lacking}; set them down, {no_gpu}or add nodes first{names.before}")
+
+
+def lack_to_measure(nodes: list[dict[str, Any]], resources: Resources) -> str | None:
+    """As `lack`, for a measurement, which takes as much as one rank of the training."""
+    return lack(nodes, resources.model_copy(update={"train_workers": 1}), _TO_MEASURE)
 
 
 def _ranks_of(node: dict[str, float], cpus: int, gpu: bool) -> int:

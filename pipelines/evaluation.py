@@ -14,6 +14,7 @@ import torch
 from dedup.autoencoder import ENCODER_FILE
 from manifests.store import Folder
 from pipelines.measurements import MEASUREMENTS, Given, Readiness
+from pipelines.measurements.unfinished import Unfinished
 from pipelines.recipe import EvaluateSettings, MeasurementName, fingerprint
 from training import checkpoint
 from training.evaluation.measured import Measured, Subject, Unmeasurable
@@ -111,8 +112,10 @@ class Evaluation:
         """Take one measurement, write its files, and return a sentence with what came out and the time."""
         began, identity = time.perf_counter(), self.identity(name)
         subject = Subject(self._state, self.seed, torch.device("cuda" if self.gpu else "cpu"), say)
-        measured = MEASUREMENTS[name].take(Given(subject, self.settings, self.shards, self.codes))
+        unfinished = Unfinished(out, name, identity)
+        measured = MEASUREMENTS[name].take(Given(subject, self.settings, self.shards, self.codes, unfinished))
         write(out, name, measured, subject, {"identity": identity, "subject": self.subject_identity})
+        unfinished.delete()
         return f"{measured.says} ({time.perf_counter() - began:,.1f} s)"
 
 

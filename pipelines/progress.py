@@ -35,13 +35,16 @@ class Bar:
         self.reach(self._done + count)
 
     def reach(self, done: int) -> None:
-        """So many are done in all."""
+        """So many are done in all. A count that falls, as of work that goes on from before, begins the rate anew."""
+        now = time.monotonic()
+        if done < self._done:
+            self._begun_at, self._started_s = done, now
+            self._reporter.live.reset(self._task, completed=done)
         self._done = done
         self._reporter.live.update(self._task, completed=done)
-        now = time.monotonic()
         if not self._reporter.console.is_terminal and now - self._said_s >= _LINE_EVERY_S:
             self._said_s = now
-            rate = (self._done - self._begun_at) / (now - self._started_s)
+            rate = (self._done - self._begun_at) / (now - self._started_s) if now > self._started_s else 0
             left = f", {(self._total - self._done) / rate:,.0f} s left" if rate > 0 else ""
             self._reporter.console.print(
                 f"{self._title}: {self._done:,} of {self._total:,} {self._unit}, {rate:,.0f}/s{left}", highlight=False

@@ -77,7 +77,8 @@ def run_recipe(
         for stage in left:
             stage.check(recipe, run)
         lists = list_inputs(recipe, run, left, again, reopened=redo == "fetch" and _is_same(run, "fetch", prints))
-        with cluster.session(address, recipe.resources, trains=any(stage.name == "train" for stage in left)):
+        to_do = {stage.name for stage in left}
+        with cluster.session(address, recipe.resources, trains="train" in to_do, measures="evaluate" in to_do):
             if redo is not None:
                 _clear_from(run, redo, prints)
             _reopen(run, outdated)

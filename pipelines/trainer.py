@@ -19,7 +19,8 @@ from pipelines.cluster import lack, train_cpus
 from pipelines.memory import KEEPING
 from pipelines.parts import StageError, own_words
 from pipelines.progress import Reporter, watched
-from pipelines.recipe import IN_A_RECIPE, Resources, TrainSettings, WorkerNames
+from pipelines.recipe import TrainSettings
+from pipelines.resources import IN_A_RECIPE, Resources, WorkerNames
 from training import checkpoint, loop
 from training.checkpoint import DamagedCheckpoint
 from training.endings import Diverged, Interrupted, Stopped, Untrainable

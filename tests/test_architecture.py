@@ -1,6 +1,8 @@
 """The imports are what the architecture allows: read from the source, so that an unused path counts too."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,3 +109,10 @@ def test_tests_hide_no_package() -> None:
     folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()}
     files = {path.stem for path in (ROOT / "tests").glob("*.py")}
     assert not (folders | files) & set(PACKAGES)
+
+
+def test_settings_are_read_without_what_draws_and_reads_for_measurements() -> None:
+    # Every process of a run imports the recipe: what it loads beside is memory many times over.
+    asked = "import sys, pipelines.recipe; print(*{'matplotlib', 'scipy.io'} & sys.modules.keys())"
+    told = subprocess.run([sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stdout.split() == []

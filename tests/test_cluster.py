@@ -26,7 +26,8 @@ from test_run import digests
 
 from manifests.store import Folder
 from pipelines import cluster
-from pipelines.recipe import Resources, load_recipe
+from pipelines.recipe import load_recipe
+from pipelines.resources import Resources
 from pipelines.sources.lsun import lsun_key, write_lmdb
 from pipelines.stages import STAGE_FILE
 

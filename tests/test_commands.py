@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 from manifests.store import Folder
 from pipelines.__main__ import app, main
-from pipelines.recipe import load_recipe, ready_recipes
+from pipelines.recipe import load_recipe
 from pipelines.run import check_unchanged
 from pipelines.samples import Planting
 from pipelines.sources import PARTS, list_parts
@@ -32,6 +32,7 @@ from pipelines.sources.drawn import DrawnFaceSettings, DrawnSource, RoomSettings
 from pipelines.sources.lsun import LsunSource, lsun_key, write_lmdb
 from pipelines.stages import STAGE_FILE, STAGES, STARTED_FILE, fingerprints
 from pipelines.stages.ingest import ingest_part
+from pipelines.written import ready_recipes
 from training import checkpoint, snapshot
 from training.adversarial import new_players
 from training.plan import discriminator_plan, generator_plan

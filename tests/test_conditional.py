@@ -22,9 +22,10 @@ from manifests.schema import LABEL, SHARD_INDEX
 from manifests.shards import ShardSample, join_rows, read_labels, write_shard
 from manifests.store import Folder
 from pipelines.__main__ import app
-from pipelines.recipe import RecipeError, made_recipe
+from pipelines.recipe import made_recipe
 from pipelines.run import RunError
 from pipelines.stages.shard import write_group
+from pipelines.written import RecipeError
 from training import checkpoint, snapshot
 from training.adversarial import new_players
 from training.batches import open_batches

@@ -19,7 +19,7 @@ from manifests.schema import Reason, Status
 from manifests.store import Folder
 from pipelines.__main__ import app
 from pipelines.commands.dedup import recipe_values, source_of
-from pipelines.recipe import Recipe, RecipeError
+from pipelines.recipe import Recipe
 from pipelines.run import RunError
 from pipelines.samples import Planting
 from pipelines.sources import SourceError, list_parts
@@ -27,6 +27,7 @@ from pipelines.sources.drawn import DrawnSource
 from pipelines.sources.lsun import lsun_key, write_lmdb
 from pipelines.stages import STAGE_FILE, deduplicate, encode, ingest
 from pipelines.stages.manifest import write_manifest
+from pipelines.written import RecipeError
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 

@@ -13,8 +13,10 @@ from pipelines.__main__ import app
 from pipelines.commands.checkpoints import NoCheckpoint
 from pipelines.evaluation import Evaluation
 from pipelines.measurements import MEASUREMENTS
-from pipelines.recipe import EvaluateSettings, MeasurementName, RecipeError
+from pipelines.measurements.given import measurable
+from pipelines.recipe import EvaluateSettings, MeasurementName
 from pipelines.run import RunError
+from pipelines.written import RecipeError
 from training import checkpoint
 from training.evaluation.measured import Unmeasurable
 from training.networks import build
@@ -97,8 +99,9 @@ def test_what_was_measured_of_others_does_not_share_a_folder(
     if change == "training":
         save(run.child("training").child("checkpoints"), 1280, seed=2)
     options = ("--seed", "5") if change == "seed" else ()
+    settings = SMALL if "--redo" in asked else ()
     with pytest.raises(Unmeasurable, match=r"holds walk of another checkpoint or seed; name another folder"):
-        invoke(run.address, tmp_path / "out", *SMALL, *options, *asked)
+        invoke(run.address, tmp_path / "out", *settings, *options, *asked)
 
 
 def test_other_settings_and_other_files_ask_for_redo(run: Folder, tmp_path: Path) -> None:
@@ -149,6 +152,50 @@ def test_wrong_names_and_settings_stop_it(run: Folder, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"what.*'walk', 'features'.*got 'wolk'"):
         invoke(run.address, tmp_path / "out", "--what", "wolk")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--what", "walk", "--set", "features.c=[1]"), r"features.c=\[1\]: walk does not use features; add"),
+        (("--what", "filters", "--set", "boxes.kind=drawn_rooms"), "filters does not use boxes"),
+        (("--what", "walk", "--shards", "SHARDS"), "walk looks at no shards; leave it out"),
+    ],
+)
+def test_what_no_measurement_looks_at_is_refused(
+    run: Folder, tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    shards = str(tmp_path / "data" / "shards")
+    with pytest.raises(RunError, match=message):
+        invoke(run.address, tmp_path / "out", *(shards if o == "SHARDS" else o for o in options))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", [{"attributes": {"kind": "folders", "path": "a", "positive": "b"}}, {"boxes": {}}])
+def test_what_only_drawn_pictures_use_is_refused_of_files(kind: dict[str, dict[str, str]]) -> None:
+    ((name, values),) = kind.items()
+    values = values or {"kind": "json", "path": "a", "boxes": "b"}
+    written = EvaluateSettings.model_validate({name: values}).model_dump(mode="json")
+    EvaluateSettings.model_validate(written)  # as a run writes them down, with every default
+    for unused in ({"images": 50}, {"seed": 3}):
+        with pytest.raises(ValueError, match=next(iter(unused))):
+            EvaluateSettings.model_validate({name: values | unused})
+
+
+def test_one_that_can_not_be_taken_leaves_the_others(run: Folder, tmp_path: Path) -> None:
+    options = ["evaluate", run.address, "--out", str(tmp_path / "out"), "--what", "distribution", "--what", "walk"]
+    result = CliRunner().invoke(app, [*options, *SMALL])
+    assert isinstance(result.exception, Unmeasurable)
+    assert str(result.exception).startswith("distribution: 10 real images and 10 others")
+    assert {"walk.json", "index.html"} <= set(Folder(tmp_path / "out").names())
+
+
+@pytest.mark.parametrize("error", [ValueError, FloatingPointError])
+def test_numeric_work_that_fails_is_told_in_its_own_words(error: type[Exception]) -> None:
+    with pytest.raises(Unmeasurable, match="set c lower"), measurable():
+        raise error("set c lower")
+    with pytest.raises(TypeError), measurable():
+        raise TypeError("a mistake of our own")
 
 
 def test_what_is_named_twice_is_refused() -> None:

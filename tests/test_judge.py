@@ -54,7 +54,7 @@ def chosen(tmp_path: Path) -> Path:
 def test_without_attributes_or_a_choice_nothing_can_be_measured(name: MeasurementName, tmp_path: Path) -> None:
     with pytest.raises(Unmeasurable, match=rf"set evaluate\.attributes .* dcgan exemplars .* set {name}\.exemplars"):
         MEASUREMENTS[name].check(ready(EvaluateSettings()))
-    with pytest.raises(Unmeasurable, match=r"none\.json can't be read"):
+    with pytest.raises(Unmeasurable, match=r"exemplars=.*none\.json is not there; make a page"):
         MEASUREMENTS[name].check(ready(evaluation(tmp_path / "none.json")))
 
 

@@ -281,7 +281,7 @@ def test_bad_pictures_are_left_out_and_told_of(tmp_path: Path, caplog: pytest.Lo
     assert train.labels.tolist() == [0, 1]
     assert [said.partition(":")[0] for said in train.left_out] == ["cat/2.txt", "cat/3.jpg", "dog/2.png"]
     assert test.left_out == train.left_out
-    assert caplog.text.count("3 of 5 files gave no picture and are left out: cat/2.txt: starts with") == 2
+    assert caplog.text.count("3 of 5 files are left out: cat/2.txt: starts with") == 2
 
 
 def test_folders_without_two_classes_are_refused(tmp_path: Path) -> None:

@@ -15,13 +15,14 @@ from pydantic import BaseModel
 
 from manifests.schema import CODES, SAMPLES
 from manifests.store import Folder
-from pipelines.recipe import Recipe, RecipeError, load_recipe, ready_recipes
+from pipelines.recipe import Recipe, load_recipe
 from pipelines.run import RunError, changed_settings, check_unchanged
 from pipelines.sources import PARTS, Source, SourceError
 from pipelines.sources.drawn import DrawnSource
 from pipelines.sources.folder import FolderSource
 from pipelines.stages import STAGES as ALL_STAGES
 from pipelines.stages import STARTED_FILE, fingerprints
+from pipelines.written import RecipeError, ready_recipes
 
 STAGES = tuple(stage for stage in ALL_STAGES if stage.name != "fetch")  # of a recipe that lists no URLs
 NAMES = [stage.name for stage in STAGES]

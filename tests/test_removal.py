@@ -301,7 +301,7 @@ def test_what_is_missing_is_said_before_any_work(tmp_path: Path) -> None:
         check(EvaluateSettings())
     with pytest.raises(Unmeasurable, match="3 layers hand on maps"):
         check(EvaluateSettings.model_validate({"boxes": rooms, "removal": {"layer": 9}}))
-    with pytest.raises(Unmeasurable, match="is no file"):
+    with pytest.raises(Unmeasurable, match=r"removal\.drawn=.*is not there"):
         check(EvaluateSettings.model_validate({"boxes": rooms, "removal": {"drawn": str(tmp_path / "no.json")}}))
     check(EvaluateSettings.model_validate({"boxes": rooms}))
 

@@ -6,7 +6,7 @@ import pytest
 
 from dedup.nominate import search_here
 from pipelines import cluster
-from pipelines.recipe import Resources
+from pipelines.resources import Resources
 from pipelines.stages.search import search_as_tasks
 
 Codes = npt.NDArray[np.uint64]

@@ -6,9 +6,10 @@ import pytest
 from shard_fixture import draw_images, write_shards
 
 from manifests.store import Folder
-from pipelines.cluster import ClusterError, lack
+from pipelines.cluster import ClusterError, lack, lack_to_measure, session
 from pipelines.parts import StageError
-from pipelines.recipe import Recipe, Resources
+from pipelines.recipe import Recipe
+from pipelines.resources import Resources
 from pipelines.run import check_unchanged
 from pipelines.stages import STAGES, STARTED_FILE, fingerprints
 from pipelines.stages.train import training_of
@@ -91,3 +92,28 @@ def test_workers_that_no_node_can_hold_are_refused(
 def test_workers_that_the_nodes_can_hold_are_not_waited_for() -> None:
     assert lack([node(2), node(2)], Resources(train_workers=2, train_cpus=2)) is None
     assert lack([node(8, 2)], Resources(train_workers=(2, 4), gpu=True)) is None
+
+
+def test_measurements_that_no_node_can_hold_are_refused() -> None:
+    told = (
+        r"a measurement takes 4 CPUs and a GPU on one node.*2 nodes have room for 0.*resources.gpu=false.*until train"
+    )
+    wide = Resources(train_workers=3, gpu=True)
+    with pytest.raises(ClusterError, match=told):
+        lack_to_measure([node(8), node(2, 4)], wide)
+    assert lack_to_measure([node(4, 1)], wide) is None, "one rank's worth is enough"
+    waited_for = lack_to_measure([node(0, group="head")], wide)
+    assert waited_for is not None
+    assert "a measurement takes" in waited_for
+
+
+def test_a_gpu_that_this_machine_lacks_is_refused_before_ray_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with (
+        pytest.raises(
+            ClusterError, match=r"resources.gpu asks for 1 GPUs, this machine has 0; set resources.gpu=false"
+        ),
+        session(None, Resources(gpu=True), measures=True),
+    ):
+        raise AssertionError("Ray was started")

@@ -11,9 +11,10 @@ from manifests.store import Folder
 from pipelines.__main__ import app
 from pipelines.cluster import ClusterError
 from pipelines.commands.train import _check_unchanged, _dataset, _described, _settings
-from pipelines.recipe import RecipeError, Resources
+from pipelines.resources import Resources
 from pipelines.run import RunError
 from pipelines.trainer import Training
+from pipelines.written import RecipeError
 
 SMALL = ("--preset", "paper-64-narrow", "--set", "size_px=32", "--set", "width=4", "--set", "batch_images=8")
 

@@ -17,7 +17,8 @@ from manifests.store import Folder
 from pipelines.cluster import session
 from pipelines.parts import StageError
 from pipelines.progress import Reporter
-from pipelines.recipe import Resources, TrainSettings
+from pipelines.recipe import TrainSettings
+from pipelines.resources import Resources
 from pipelines.trainer import Training, run_training
 from training import checkpoint
 from training.checkpoint import Checkpoint, load_latest

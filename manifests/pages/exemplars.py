@@ -1,6 +1,6 @@
 """The page on which exemplars of concepts are chosen by hand among samples of a generator."""
 
-import jinja2
+from manifests.pages.template import environment
 
 FILE = "exemplars.json"
 
@@ -11,9 +11,8 @@ def exemplars_page(checkpoint: str, called: str, seed: int, samples: list[str]) 
     checkpoint: what tells the generator from others, saved with the choice; called: its name, for people; samples: the
     pictures as data URIs, numbered from 1.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("manifests", "pages"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.get_template("exemplars.html").render(
-        checkpoint=checkpoint, called=called, seed=seed, samples=samples, file=FILE
+    return (
+        environment()
+        .get_template("exemplars.html")
+        .render(checkpoint=checkpoint, called=called, seed=seed, samples=samples, file=FILE)
     )

@@ -3,8 +3,7 @@
 import shlex
 from typing import Any
 
-import jinja2
-
+from manifests.pages.template import environment
 from manifests.review import ANSWERS_FILE, FOLDER, TRUSTED_SHARE, groups_sha256
 from manifests.store import Folder
 
@@ -15,14 +14,15 @@ def review_page(review_id: str, pairs: list[tuple[str, str]], address: str) -> s
     pairs: the left and right picture of each as data URIs, in the order in which they are shown. The page holds nothing
     else of them, so neither it nor its source tells which are controls. `address` is the run's, for what to type next.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("manifests", "pages"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.get_template("review.html").render(
-        review_id=review_id,
-        pairs=pairs,
-        file=answers_name(review_id),
-        command=answers_command(address, review_id),
+    return (
+        environment()
+        .get_template("review.html")
+        .render(
+            review_id=review_id,
+            pairs=pairs,
+            file=answers_name(review_id),
+            command=answers_command(address, review_id),
+        )
     )
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from manifests.store import Folder
+from pipelines.commands.address import Address
 from pipelines.dry_run import planned_work
 from pipelines.lists import KEEP_FILE, REMOVE_FILE, delete_lists, write_lists
 from pipelines.progress import Reporter
@@ -61,12 +62,7 @@ def dedup(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same result")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Cores to use; default: all")] = None,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDR", help="A Ray cluster's address, or auto; default: RAY_ADDRESS, else an embedded Ray"
-        ),
-    ] = None,
+    address: Address = None,
     changes: Annotated[
         list[str] | None,
         typer.Option(

@@ -1,5 +1,7 @@
 """dcgan evaluate: the measurements of what a checkpoint's networks learned."""
 
+import re
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
@@ -12,12 +14,14 @@ from pipelines.commands.checkpoints import read_checkpoint
 from pipelines.evaluation import CHECKPOINTS, Evaluation, latest_preset
 from pipelines.measurements import MEASUREMENTS
 from pipelines.progress import Reporter
-from pipelines.recipe import EvaluateSettings, made_settings
+from pipelines.recipe import EvaluateSettings, MeasurementName
 from pipelines.run import RECIPE_FILE, RunError, locked, read_training, recorded_recipe
 from pipelines.stages import STARTED_FILE
 from pipelines.stages.train import FOLDER
 from pipelines.trainer import TRAIN_FILE
+from pipelines.written import made_settings
 from training import checkpoint
+from training.evaluation.measured import Unmeasurable
 from training.presets import Preset
 
 
@@ -48,12 +52,13 @@ def evaluate(
 ) -> None:
     """Measure what the networks learned: a JSON and pictures for each measurement, and a page of them all.
 
-    The same command again takes only what is missing.
+    The same command again takes only what is missing. Where one can't be taken the others are.
     """
     if gpu and not torch.cuda.is_available():
         raise RunError("--gpu: torch finds no GPU on this machine; leave it out to compute on the CPU")
     evaluation, preset = _evaluation(subject, what, shards, seed, changes or [], gpu)
-    names = list(dict.fromkeys(evaluation.settings.what))
+    names = list(evaluation.settings.what)
+    _check_used(names, changes or [], shards)
     evaluation.check(preset, names)
     folder = Folder(out)
     if folder.exists(STARTED_FILE):
@@ -63,12 +68,34 @@ def evaluate(
         for name in [name for name in names if name not in left]:
             reporter.say(f"{name}: taken already; --redo takes it again")
         with reporter.bar("evaluate", len(names), "measurements", done=len(names) - len(left)) as bar:
+            failed = []
             for name in left:
                 reporter.say(f"{MEASUREMENTS[name].title} ...")
-                reporter.say(f"{name}: {evaluation.take(name, folder, reporter.say)}")
+                try:
+                    reporter.say(f"{name}: {evaluation.take(name, folder, reporter.say)}")
+                except Unmeasurable as fault:
+                    failed.append(f"{name}: {fault}")
+                    continue
                 write_page(folder, f"{preset.name}, {checkpoint.images_of(evaluation.name):,} images seen")
                 bar.advance(1)
-        reporter.say(f"page: {folder}/index.html")
+        if len(failed) < len(names):
+            reporter.say(f"page: {folder}/index.html")
+    if failed:
+        raise Unmeasurable("\n".join(failed))
+
+
+def _check_used(names: Sequence[MeasurementName], changes: Sequence[str], shards: str | None) -> None:
+    """Raise RunError where something is given that none of the measurements looks at."""
+    used = {"what", *names, *(setting for name in names for setting in MEASUREMENTS[name].reads)}
+    for change in changes:
+        key = re.split(r"[.=]", change, maxsplit=1)[0]
+        if key not in used:
+            raise RunError(
+                f"--set {change}: {', '.join(names)} does not use {key}; add the measurement that does with --what, "
+                "or leave it out"
+            )
+    if shards is not None and not any(MEASUREMENTS[name].shards for name in names):
+        raise RunError(f"--shards {shards}: {', '.join(names)} looks at no shards; leave it out")
 
 
 def _evaluation(

@@ -15,7 +15,8 @@ from manifests import images as pictures
 from pipelines.detectors import TRAITS
 from pipelines.faces import Cut, FaceSettings, cut_faces, decoded_side_px, load_model
 from pipelines.progress import Reporter
-from pipelines.recipe import RecipeError, load_recipe
+from pipelines.recipe import load_recipe
+from pipelines.written import RecipeError
 from pipelines.yunet import SHA256, get_model
 
 _KEPT, _REFUSED = (40, 200, 40), (230, 40, 40)

@@ -10,9 +10,9 @@ from manifests.denied import DenyListError
 from pipelines.cluster import ClusterError
 from pipelines.commands.checkpoints import NoCheckpoint
 from pipelines.parts import StageError
-from pipelines.recipe import RecipeError
 from pipelines.run import RunError
 from pipelines.sources import SourceError
+from pipelines.written import RecipeError
 from pipelines.yunet import ModelError
 from training.authors import AuthorsError
 from training.checkpoint import DamagedCheckpoint

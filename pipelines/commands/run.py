@@ -10,6 +10,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from manifests.store import Folder
+from pipelines.commands.address import Address
 from pipelines.commands.summary import run_summary
 from pipelines.dry_run import planned_work
 from pipelines.progress import Reporter
@@ -49,12 +50,7 @@ def run(
             callback=_stage, metavar="STAGE", help="Delete what this stage and all after it wrote, and do them again"
         ),
     ] = None,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDR", help="A Ray cluster's address, or auto; default: RAY_ADDRESS, else an embedded Ray"
-        ),
-    ] = None,
+    address: Address = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved recipe and what each stage would do, and do nothing")
     ] = False,

@@ -12,12 +12,15 @@ from rich.table import Table
 
 from manifests.store import Folder
 from pipelines.cluster import check_machine, is_cluster, session
+from pipelines.commands.address import Address
 from pipelines.progress import Reporter
-from pipelines.recipe import RecipeError, Resources, TrainSettings, WorkerNames, check_workers, made_settings
+from pipelines.recipe import TrainSettings
+from pipelines.resources import Resources, WorkerNames, check_workers
 from pipelines.run import RECIPE_FILE, RunError, locked, origin, read_training
 from pipelines.stages import no_other_training
 from pipelines.stages.train import FOLDER
 from pipelines.trainer import TRAIN_FILE, Training, run_training
+from pipelines.written import RecipeError, made_settings
 from training.endings import NotThisTraining, Untrainable
 from training.outputs import newest_grid
 from training.presets import Preset
@@ -48,12 +51,7 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting of the training or the preset"),
     ] = None,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDR", help="A Ray cluster's address, or auto; default: RAY_ADDRESS, else an embedded Ray"
-        ),
-    ] = None,
+    address: Address = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be trained, and do nothing")] = False,
 ) -> None:
     """Train a DCGAN on shards, without the stages before.

@@ -1,6 +1,5 @@
 """Pictures with attributes: drawn faces, two folders of which one shows the attribute, or files and a table."""
 
-import logging
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -8,10 +7,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from pipelines import faces
 from pipelines.faces import FaceSettings
 from pipelines.labelled.known import folders_say, table_says
-from pipelines.labelled.pictures import fitted
+from pipelines.labelled.pictures import fitted, warn_of_left_out
 from pipelines.labelled.stored import Stored
+from pipelines.labelled.there import check_there, not_default
 from pipelines.sources.face import FaceTruth, draw_face
 from pipelines.sources.record import SourceError
 
@@ -22,7 +23,6 @@ DRAWN_NAMES = (
 """What is known of drawn faces, in this order; all but pose are 0 or 1."""
 
 _TURNED = 1 / 3  # a pose beyond which a head is turned: none is drawn near it
-_LISTED = 3
 _OF_KIND = {"drawn_faces": (), "folders": ("path", "positive"), "table": ("path", "table")}
 
 
@@ -74,6 +74,8 @@ class AttributesSettings(BaseModel):
             for name in ("path", "positive", "attribute", "table", "faces")
             if getattr(self, name) is not None and name not in allowed
         ]
+        if needed:
+            strange += not_default(self, ("images", "seed"))
         if strange:
             raise ValueError(f"kind={self.kind} does not use {' and '.join(strange)}; leave out what it does not use")
         return self
@@ -92,6 +94,18 @@ class Attributed:
     values: npt.NDArray[np.float32]
     names: tuple[str, ...]
     left_out: tuple[str, ...] = ()
+
+
+def check_attributed(settings: AttributesSettings) -> None:
+    """Check what the settings name, before any picture is read.
+
+    Raises:
+        Unmeasurable: the pictures or the table are not there.
+        ModelError: the face detector's model is missing.
+    """
+    check_there({"evaluate.attributes.path": settings.path, "evaluate.attributes.table": settings.table})
+    if settings.faces is not None:
+        faces.check_ready(settings.faces)
 
 
 def read_attributed(settings: AttributesSettings, size_px: int, channels: int) -> Attributed:
@@ -117,7 +131,7 @@ def read_attributed(settings: AttributesSettings, size_px: int, channels: int) -
         assert settings.table is not None
         names, said = table_says(settings.table, settings.path, stored.keys)
     kept, images, left_out = stored.pictures(set(said), size_px, channels, settings.faces)
-    _tell(settings.path, left_out, len(kept))
+    warn_of_left_out(settings.path, left_out, len(kept))
     if not kept:
         raise SourceError(
             f"{settings.path}: none of {len(left_out)} files gave a picture (such as {left_out[0]}); check the path"
@@ -139,15 +153,3 @@ def _drawn(settings: AttributesSettings, size_px: int, channels: int) -> Attribu
 def _row(truth: FaceTruth) -> list[float]:
     turned = {"turned_left": truth.pose < -_TURNED, "turned_right": truth.pose > _TURNED}
     return [float(turned[name] if name in turned else getattr(truth, name)) for name in DRAWN_NAMES]
-
-
-def _tell(path: str, left_out: list[str], kept: int) -> None:
-    if left_out:
-        logging.getLogger(__name__).warning(
-            "%s: %d of %d files are left out: %s%s",
-            path,
-            len(left_out),
-            len(left_out) + kept,
-            "; ".join(left_out[:_LISTED]),
-            " ..." if len(left_out) > _LISTED else "",
-        )

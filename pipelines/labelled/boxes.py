@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from manifests import images
+from pipelines.labelled.there import check_there, not_default
 from pipelines.sources.bedroom import draw_room
 from training.evaluation.measured import Unmeasurable
 
@@ -44,6 +45,8 @@ class BoxesSettings(BaseModel):
     def _json_is_whole(self) -> "BoxesSettings":
         if self.kind == "json" and (self.path is None or self.boxes is None):
             raise ValueError("kind json reads files and boxes: set both path (a folder) and boxes (a JSON)")
+        if self.kind == "json" and (unused := not_default(self, ("images", "seed"))):
+            raise ValueError(f"kind json draws nothing: leave out {' and '.join(unused)}, or set kind to drawn_rooms")
         if self.kind == "drawn_rooms" and (self.path is not None or self.boxes is not None):
             raise ValueError("kind drawn_rooms reads no files: leave out path and boxes, or set kind to json")
         return self
@@ -59,6 +62,11 @@ class Boxed:
 
     images: npt.NDArray[np.uint8]
     boxes: tuple[npt.NDArray[np.float32], ...]
+
+
+def check_boxed(settings: BoxesSettings) -> None:
+    """Raise Unmeasurable where what the settings name is not there."""
+    check_there({"evaluate.boxes.path": settings.path, "evaluate.boxes.boxes": settings.boxes})
 
 
 def read_boxed(settings: BoxesSettings, size_px: int, channels: int) -> Boxed:

@@ -1,6 +1,5 @@
 """A folder a class, as ImageNet and exports of many kinds have it; on disk, or inside a tar or tar.gz."""
 
-import logging
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from pipelines.labelled.pictures import ImageError, Labelled, decoded
+from pipelines.labelled.pictures import ImageError, Labelled, decoded, warn_of_left_out
 from pipelines.sources.record import SourceError, text_key
 from pipelines.sources.tar import DamagedTar, members, opened_tar, raw_name
 
@@ -50,7 +49,7 @@ def read_class_folders(
             left_out.append(f"{name}: {error}")
         else:
             of_picture.append(of_class)
-    _tell(path, left_out, len(of_picture))
+    warn_of_left_out(path, left_out, len(of_picture))
     if not of_picture:
         raise SourceError(
             f"{path} holds no pictures in class folders, as CLASS/1.jpg ({len(left_out)} files gave none); name the "
@@ -61,18 +60,6 @@ def read_class_folders(
     images = np.frombuffer(pixels, np.uint8).reshape(-1, size_px, size_px, channels)
     labels = np.array([numbers[name] for name in of_picture], np.int64)
     return Labelled(images, labels, names, tuple(left_out))
-
-
-def _tell(path: str, left_out: list[str], kept: int) -> None:
-    if left_out:
-        logging.getLogger(__name__).warning(
-            "%s: %d of %d files gave no picture and are left out: %s%s",
-            path,
-            len(left_out),
-            len(left_out) + kept,
-            "; ".join(left_out[:_TOLD]),
-            " ..." if len(left_out) > _TOLD else "",
-        )
 
 
 def _below(path: str, part: Part) -> Iterator[tuple[str, bytes]]:

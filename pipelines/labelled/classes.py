@@ -9,10 +9,11 @@ from pipelines.labelled.cifar import read_cifar
 from pipelines.labelled.class_folders import Part, read_class_folders
 from pipelines.labelled.pictures import Labelled, fitted
 from pipelines.labelled.svhn import read_svhn
+from pipelines.labelled.there import check_there
 from pipelines.sources.idx import read_idx
 from pipelines.sources.record import SourceError
 
-__all__ = ["Labelled", "LabelledSettings", "read_labelled"]
+__all__ = ["Labelled", "LabelledSettings", "check_labelled", "read_labelled"]
 
 _LARGEST_IDX_BYTES = 1 << 34
 
@@ -42,6 +43,12 @@ class LabelledSettings(BaseModel):
         if self.kind != "idx" and any(given):
             raise ValueError(f"kind={self.kind}: labels come with the pictures; leave out train_labels and test_labels")
         return self
+
+
+def check_labelled(settings: LabelledSettings) -> None:
+    """Raise Unmeasurable where what the settings name is not there."""
+    named = settings.model_dump(include={"train", "test", "train_labels", "test_labels"})
+    check_there({f"evaluate.labelled.{name}": path for name, path in named.items()}, settings.kind == "folders")
 
 
 def read_labelled(settings: LabelledSettings, size_px: int, channels: int) -> tuple[Labelled, Labelled]:

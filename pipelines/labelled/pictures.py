@@ -1,5 +1,7 @@
 """Pictures and their classes, and how pictures of any size and colour become squares of one."""
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -17,9 +19,10 @@ from manifests.images import (
     resize_area,
 )
 
-__all__ = ["ImageError", "Labelled", "decoded", "fitted"]
+__all__ = ["ImageError", "Labelled", "decoded", "fitted", "warn_of_left_out"]
 
 _LIMITS = Limits()
+_TOLD = 3
 
 
 @dataclass(frozen=True)
@@ -66,3 +69,16 @@ def _square(image: Pixels, size_px: int, channels: int) -> Pixels:
     if channels == 3:
         return square
     return np.asarray(cv2.cvtColor(square, cv2.COLOR_RGB2GRAY), np.uint8)[..., None]
+
+
+def warn_of_left_out(path: str, left_out: Sequence[str], kept: int) -> None:
+    """Tell in the log how many files below a path are left out, and the first of them, each with why."""
+    if left_out:
+        logging.getLogger(__name__).warning(
+            "%s: %d of %d files are left out: %s%s",
+            path,
+            len(left_out),
+            len(left_out) + kept,
+            "; ".join(left_out[:_TOLD]),
+            " ..." if len(left_out) > _TOLD else "",
+        )

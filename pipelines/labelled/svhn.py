@@ -4,7 +4,6 @@ import zlib
 from typing import Any
 
 import numpy as np
-import scipy.io
 
 from pipelines.labelled.pictures import Labelled, fitted
 from pipelines.sources.record import SourceError
@@ -45,6 +44,8 @@ def read_svhn(path: str, size_px: int, channels: int) -> Labelled:
 
 
 def _variables(path: str) -> dict[str, Any]:
+    import scipy.io  # much memory, for few who import this module
+
     try:
         # No object is ever made of what the file says: loadmat knows numbers, texts, cells and structures alone.
         return dict(scipy.io.loadmat(path, variable_names=("X", "y"), appendmat=False))

@@ -1,6 +1,7 @@
 """Distribution of samples."""
 
-from pipelines.measurements.given import Given, Readiness
+from pipelines.labelled.there import check_there
+from pipelines.measurements.given import Given, Readiness, measurable
 from training.draws import Stream
 from training.evaluation.distribution import distribution
 from training.evaluation.inception import check_inception
@@ -11,8 +12,10 @@ def check(ready: Readiness) -> None:
     """Raise Unmeasurable where there are no real images, or FID was asked for and can't be had."""
     if not ready.has_shards:
         raise Unmeasurable("samples are set against real images: name a run, or its shards with --shards")
-    if ready.settings.distribution.inception_weights is not None:
-        check_inception(ready.settings.distribution.inception_weights)
+    weights = ready.settings.distribution.inception_weights
+    if weights is not None:
+        check_there({"distribution.inception_weights": weights})
+        check_inception(weights)
 
 
 def take(given: Given) -> Measured:
@@ -22,7 +25,9 @@ def take(given: Given) -> Measured:
     if len(heldout) == settings.images:
         train = given.images("train", settings.images, Stream.DISTRIBUTION)
         count = min(len(train), len(heldout))
-        return distribution(given.subject, train[:count], heldout[:count], settings)
+        with measurable():
+            return distribution(given.subject, train[:count], heldout[:count], settings)
     train = given.images("train", 2 * settings.images, Stream.DISTRIBUTION)
     count = len(train) // 2
-    return distribution(given.subject, train[:count], train[count : 2 * count], settings, "other training images")
+    with measurable():
+        return distribution(given.subject, train[:count], train[count : 2 * count], settings, "other training images")

@@ -1,10 +1,11 @@
 """Features of the discriminator, of pictures with classes."""
 
+from dataclasses import asdict
 from typing import Literal
 
-from pipelines.labelled.classes import LabelledSettings, read_labelled
-from pipelines.measurements.given import Given, Readiness
-from training.evaluation.linear import Split
+from pipelines.labelled.classes import LabelledSettings, check_labelled, read_labelled
+from pipelines.measurements.given import Given, Readiness, measurable
+from training.evaluation.linear import Row, Split
 from training.evaluation.measured import Measured, Unmeasurable
 from training.evaluation.table import features_table
 from training.presets import Preset
@@ -14,20 +15,42 @@ _CIFAR10 = {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hor
 
 
 def check(ready: Readiness) -> None:
-    """Raise Unmeasurable where there are no pictures with classes."""
+    """Raise Unmeasurable where there are no pictures with classes, or what is named is not there."""
     if ready.settings.labelled is None:
         raise Unmeasurable(
             "pictures with classes are needed, to train a classifier on and to test it with: set evaluate.labelled to "
             "{kind: folders, train: FOLDER, test: FOLDER}, a folder a class, or to a kind cifar10, svhn or idx"
         )
+    check_labelled(ready.settings.labelled)
 
 
 def take(given: Given) -> Measured:
-    """Fit linear classifiers on the discriminator's features and on their controls."""
+    """Fit linear classifiers on the discriminator's features and on their controls; what was kept is not done again."""
     labelled = given.settings.labelled
     if labelled is None:
         raise Unmeasurable("set evaluate.labelled")
-    return features_table(given.subject, read_split(labelled, given.subject.preset), given.settings.features)
+    split = read_split(labelled, given.subject.preset)
+    kept = given.unfinished
+
+    def keep(row: Row) -> None:
+        if kept is not None:
+            kept.keep(row.name, asdict(row))
+
+    with measurable():
+        return features_table(given.subject, split, given.settings.features, _rows(given), keep)
+
+
+def _rows(given: Given) -> dict[str, Row]:
+    """The rows that an interrupted measurement of the same had finished."""
+    if given.unfinished is None:
+        return {}
+    try:
+        rows = {name: Row.read(plain) for name, plain in given.unfinished.pieces().items()}
+    except (KeyError, TypeError):
+        return {}  # kept by another version of this program
+    if rows:
+        given.subject.say(f"features: measured already: {', '.join(rows)}")
+    return rows
 
 
 def read_split(settings: LabelledSettings, preset: Preset) -> Split:

@@ -1,12 +1,14 @@
 """What a measurement may use beside the networks: the run's shards and codes, and pictures with truth."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from manifests.store import Folder
+from pipelines.measurements.unfinished import Unfinished
 from pipelines.recipe import EvaluateSettings, MeasurementName
 from training.draws import Stream, permutation, philox
 from training.evaluation.measured import Measured, Subject, Unmeasurable
@@ -24,12 +26,14 @@ class Given:
 
     shards: RUN/shards, of which the networks were trained; None where only a checkpoint was named
     codes: RUN/codes, where the run's autoencoder is; None likewise
+    unfinished: where pieces of long work are kept; None: nowhere
     """
 
     subject: Subject
     settings: EvaluateSettings
     shards: Folder | None = None
     codes: Folder | None = None
+    unfinished: Unfinished | None = None
 
     def images(self, split: Literal["train", "heldout"], most: int | None, stream: Stream) -> Images:
         """Pictures of the run's shards, drawn by the seed without repeats; all of a split where it has fewer.
@@ -43,6 +47,18 @@ class Given:
         reader = ShardReader(self.shards, preset.size_px, split, channels=preset.image_channels)
         drawn = permutation(len(reader), philox(self.subject.seed, stream, _IMAGES, _SPLITS.index(split)))[:most]
         return reader.images(np.sort(drawn))
+
+
+@contextmanager
+def measurable() -> Iterator[None]:
+    """For numeric work on given data alone: raise Unmeasurable, with its own words, where it can't be done with them.
+
+    Nothing else belongs into the block: a ValueError of our own making has to show where it comes from.
+    """
+    try:
+        yield
+    except (ValueError, FloatingPointError) as error:
+        raise Unmeasurable(str(error)) from error
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from pipelines.labelled.attributes import read_attributed
+from pipelines.labelled.attributes import check_attributed, read_attributed
+from pipelines.labelled.there import check_there
 from pipelines.measurements.given import Given, Readiness
 from training.evaluation.attributes import AttributeClassifier, ClassifierSettings, binary_attributes, fit_attributes
 from training.evaluation.exemplars import Chosen, Floats, check_chosen, read_chosen
@@ -24,7 +25,7 @@ class ExemplarSettings(Protocol):
 
 
 def check_judged(ready: Readiness, settings: ExemplarSettings, name: str) -> None:
-    """Raise Unmeasurable where neither pictures with attributes nor exemplars chosen by hand are named.
+    """Raise Unmeasurable where neither pictures with attributes nor exemplars chosen by hand are named, or there.
 
     Neither can it be measured where the generator is told a class: what is added would be labels too.
     """
@@ -33,7 +34,13 @@ def check_judged(ready: Readiness, settings: ExemplarSettings, name: str) -> Non
             f"{name} adds and subtracts z, and this generator is told one of {ready.preset.classes} classes beside it; "
             "take a checkpoint of a training without classes"
         )
+    if ready.settings.attributes is not None:
+        check_attributed(ready.settings.attributes)
     if settings.exemplars is not None:
+        check_there(
+            {f"{name}.exemplars": settings.exemplars},
+            hint="make a page with dcgan exemplars CHECKPOINT --out page.html, choose, and save",
+        )
         read_chosen(settings.exemplars)
     elif ready.settings.attributes is None:
         raise Unmeasurable(

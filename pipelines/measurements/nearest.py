@@ -1,6 +1,6 @@
 """Nearest-neighbour classification."""
 
-from pipelines.labelled.classes import read_labelled
+from pipelines.labelled.classes import check_labelled, read_labelled
 from pipelines.measurements.given import Given, Readiness
 from training.evaluation.measured import Measured, Unmeasurable
 from training.evaluation.nearest import nearest_classification
@@ -15,6 +15,7 @@ def check(ready: Readiness) -> None:
         )
     if ready.settings.labelled is None:
         raise Unmeasurable("real pictures with classes are needed; name them in evaluate.labelled")
+    check_labelled(ready.settings.labelled)
 
 
 def take(given: Given) -> Measured:

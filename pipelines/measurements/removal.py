@@ -1,13 +1,13 @@
 """Windows removed."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.labelled.boxes import read_boxed, read_json
-from pipelines.measurements.given import Given, Readiness
+from pipelines.labelled.boxes import check_boxed, read_boxed, read_json
+from pipelines.labelled.there import check_there
+from pipelines.measurements.given import Given, Readiness, measurable
 from training.evaluation.detector import LEAST_PICTURES
 from training.evaluation.measured import Measured, Unmeasurable
 from training.evaluation.removal import removal
@@ -25,8 +25,10 @@ def check(ready: Readiness) -> None:
     layers = len(generator_plan(ready.preset)) - 1
     if settings.layer > layers:
         raise Unmeasurable(f"removal.layer={settings.layer}: {layers} layers hand on maps; give 1 to {layers}")
-    if settings.drawn is not None and not Path(settings.drawn).is_file():
-        raise Unmeasurable(f"removal.drawn={settings.drawn} is no file; give a JSON of boxes, or leave it out")
+    check_boxed(ready.settings.boxes)
+    if settings.drawn is not None:
+        check_there({"removal.drawn": settings.drawn})
+        _by_number(settings.drawn)
 
 
 def take(given: Given) -> Measured:
@@ -42,7 +44,8 @@ def take(given: Given) -> Measured:
             f"{len(boxed.images)} pictures with {sum(map(len, boxed.boxes))} boxes can't train a detector; give "
             f"{LEAST_PICTURES} pictures or more, and boxes in some of them"
         )
-    return removal(given.subject, boxed.images, boxed.boxes, settings, drawn)
+    with measurable():
+        return removal(given.subject, boxed.images, boxed.boxes, settings, drawn)
 
 
 def _by_number(path: str) -> Mapping[int, npt.NDArray[np.float32]]:

@@ -2,10 +2,11 @@
 
 from functools import partial
 
+import ray
 import torch
 
 from manifests.store import Folder
-from pipelines.cluster import cores, train_cpus
+from pipelines.cluster import cores, lack_to_measure, train_cpus
 from pipelines.evaluation import CHECKPOINTS, Evaluation, delete, found, latest_preset
 from pipelines.parts import StageError, run_task
 from pipelines.progress import heard
@@ -41,12 +42,19 @@ def is_behind(recipe: Recipe, run: Folder) -> bool:
 
 
 def run(context: Context) -> Counts:
-    """Write evaluation/NAME.json and its pictures for each measurement, from the last checkpoint."""
+    """Write evaluation/NAME.json and its pictures for each measurement, from the last checkpoint.
+
+    Raises:
+        StageError: there is no checkpoint, or a measurement can't be taken.
+        ClusterError: no nodes of the cluster can ever hold one.
+    """
     recipe, out = context.recipe, context.run.child(FOLDER)
     evaluation = _evaluation(recipe, context.run)
     if evaluation is None:
         raise StageError(f"{context.run}/{train.FOLDER} holds no checkpoint; run with --redo train")
     names, left = recipe.evaluate.what, _left(recipe, context.run)
+    if left and context.on_cluster and (lacking := lack_to_measure(ray.nodes(), recipe.resources)):
+        context.reporter.say(f"evaluate: {lacking}; waiting for nodes that it starts")
     for name in found(out):
         if name in left or name not in names:
             delete(out, name)

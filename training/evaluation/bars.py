@@ -1,8 +1,6 @@
 """The table of features as bars."""
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from training.evaluation.linear import Few, Row, Split
 from training.samples import Images, labelled
@@ -16,6 +14,9 @@ def bar_chart(rows: list[Row], split: Split) -> Images:
     Returns:
         picture: uint8[H, W, 3], RGB.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # much memory, for few who import this module
+    from matplotlib.figure import Figure
+
     columns = ["", *dict.fromkeys(k for row in rows for k in row.few)]
     figure = Figure(figsize=(7.2, 0.5 + 0.22 * len(rows) * (len(columns) + 1)), dpi=100, layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.subplots()

@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from training.checkpoint import Checkpoint
 from training.evaluation.linear import Split, classify
@@ -98,6 +96,9 @@ def per_doubling(points: list[Point]) -> float | None:
 
 def _chart(points: list[Point]) -> Images:
     """Accuracy over images seen: uint8[H, W, 3], RGB."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # much memory, for few who import this module
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(6.4, 3.6), dpi=100, layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.subplots()
     trained = [p for p in points if p.images_seen > 0]

@@ -5,8 +5,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from training.evaluation.formulas import Formula
 from training.samples import Images, grid, labelled
@@ -65,6 +63,9 @@ def curve_chart(curves: Mapping[str, Mapping[str, Mapping[str, float] | None]]) 
 
     curves: formula -> exemplars -> way -> share, None where there were too few -> uint8[H, W, 3].
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # much memory, for few who import this module
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(3.4 * len(curves), 2.8), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     panels: Any = figure.subplots(1, len(curves), sharey=True, squeeze=False)

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 import numpy.typing as npt
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from training.samples import Images, grid, labelled
 
@@ -37,6 +35,9 @@ def cumulative_chart(panels: Mapping[str, Mapping[str, npt.NDArray[np.float64]]]
     Returns:
         picture: uint8[H, W, 3], RGB.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # much memory, for few who import this module
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(4.4 * len(panels), 3.6), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=10)
