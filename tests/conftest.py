@@ -26,8 +26,9 @@ _STATUS = pytest.StashKey[int]()
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Keep the status for the end."""
-    session.config.stash[_STATUS] = int(exitstatus)
+    """Keep the status for the end; a usage error is told only after it, and no test has run."""
+    if exitstatus != pytest.ExitCode.USAGE_ERROR:
+        session.config.stash[_STATUS] = int(exitstatus)
 
 
 @pytest.hookimpl(trylast=True)

@@ -5,6 +5,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from training.checkpoint import Checkpoint
 from training.evaluation.measured import Subject
 from training.networks import Discriminator, Generator, build
 from training.presets import Preset, resolve
@@ -39,9 +40,20 @@ class Shows(Generator):
 
 def subject(generator: Generator, discriminator: Discriminator | None = None, seed: int = 0) -> Subject:
     """A subject with these networks, as if they had been loaded; without a discriminator a fresh one."""
-    made = Subject(checkpoint=None, seed=seed)  # type: ignore[arg-type]
-    made.__dict__["generator"] = generator.eval()
     fresh = build(generator.preset, 0, torch.device("cpu"))[1] if discriminator is None else discriminator
+    checkpoint = Checkpoint(
+        update=0,
+        images_seen=0,
+        seconds=0.0,
+        seed=0,
+        samples=0,
+        preset=generator.preset.model_dump(mode="json"),
+        precision="float32",
+        generator={},
+        discriminator={},
+    )
+    made = Subject(checkpoint, seed=seed)
+    made.__dict__["generator"] = generator.eval()
     made.__dict__["discriminator"] = fresh.eval()
     return made
 

@@ -7,9 +7,10 @@ import numpy.typing as npt
 import pytest
 import torch
 from pydantic import ValidationError
+from subjects import subject
 
 from training.draws import Stream
-from training.evaluation.measured import Measured, Subject
+from training.evaluation.measured import Measured
 from training.evaluation.paths import interpolations
 from training.evaluation.walk import WalkSettings, latent_walk
 from training.networks import Generator, build, reference_statistics
@@ -27,9 +28,7 @@ def _generator(scale: float = 1.0) -> Generator:
 
 def _walk(generator: Generator, seed: int = 1, **settings: Any) -> Measured:
     codes = settings.pop("codes", None)
-    subject = Subject(checkpoint=None, seed=seed)  # type: ignore[arg-type]
-    subject.__dict__["generator"] = generator  # as if it had been loaded
-    return latent_walk(subject, WalkSettings(**{"reference_images": 32, **settings}), codes)
+    return latent_walk(subject(generator, seed=seed), WalkSettings(**{"reference_images": 32, **settings}), codes)
 
 
 def _top_bits(images: Images) -> npt.NDArray[np.uint64]:
