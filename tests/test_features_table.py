@@ -102,6 +102,7 @@ def test_every_row_stands_with_its_figures(table: tuple[Measured, list[Row]]) ->
     assert figures["chance"] == pytest.approx(1 / 3, abs=1e-4)
     assert "raw pixels" in measured.says
     assert measured.paper is None, "the paper has no figure for these pictures"
+    assert "paper" not in figures
     assert "32 labelled training images" in measured.statistics
 
 
@@ -132,6 +133,7 @@ def test_the_same_seed_gives_the_same_figures_and_the_paper_where_it_has_some() 
     assert (one.figures["train_images"], one.figures["test_images"]) == (90, 40)
     assert one.paper is not None
     assert "82.8 %" in one.paper
+    assert one.figures["paper"] == {"accuracy": 0.828, "accuracy_400": 0.738, "deviation_400": 0.004}
     picture = one.pictures["features"]
     plain = features_table(Subject(_checkpoint(), seed=2), replace(split, known=None), some).pictures["features"]
     assert picture.shape == plain.shape

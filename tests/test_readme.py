@@ -144,9 +144,7 @@ def test_the_readme_word_for_word(tmp_path: Path) -> None:
     assert len((tmp_path / "runs" / "dedup" / "remove.csv").read_text().splitlines()) > 10
     assert (tmp_path / "runs" / "dedup" / "review" / "review.html").exists()
     assert (tmp_path / "exported" / "generator.onnx").exists()
-    assert {"walk.json", "filters.json"} <= set(
-        Folder(tmp_path / "runs" / "mine-measured").names()
-    )
+    assert {"walk.json", "filters.json"} <= set(Folder(tmp_path / "runs" / "mine-measured").names())
     assert "<script>" in (tmp_path / "exemplars.html").read_text()
     assert Folder(tmp_path / "runs" / "first" / "training").read_json("summary.json")["images_seen"] == 640
     run = Folder(tmp_path / "runs" / "mine")

@@ -16,6 +16,7 @@ from training.evaluation.kmeans import KMeansSettings, fit_patches
 from training.evaluation.linear import Few, LinearSettings, Row, Split, classify, few_of
 from training.evaluation.measured import Measured, Subject, Unmeasurable
 from training.evaluation.noise import NoiseSettings, train_on_noise
+from training.evaluation.paper import published
 from training.evaluation.supervised import SupervisedSettings
 from training.networks import Discriminator, build
 from training.samples import Images
@@ -23,10 +24,6 @@ from training.samples import Images
 RowName = Literal["trained", "random", "noise", "kmeans", "pixels", "supervised"]
 ROWS: tuple[RowName, ...] = get_args(RowName)
 
-PAPER = {
-    "cifar10": "82.8 % (all labels), 73.8 +- 0.4 % (400 per class), with a D trained on ImageNet-1k",
-    "svhn": "22.48 % test error with 1,000 labels, a supervised CNN 28.87 % validation error",
-}
 _SAYS = {
     "trained": "D's features",
     "random": "D with the random weights that its training began with",
@@ -191,7 +188,7 @@ def _supervised(subject: Subject, split: Split, settings: FeaturesSettings) -> R
 
 
 def _measured(rows: list[Row], subject: Subject, split: Split, settings: FeaturesSettings) -> Measured:
-    by_name = {row.name: row for row in rows}
+    by_name, paper = {row.name: row for row in rows}, published(split.known)
     words = _SAYS | {"noise": f"D trained on {settings.noise.images:,} images of noise"}
     others = [f"{words[row.name]} {row.accuracy:.1%}" for row in rows if row.name != "trained"]
     told = ". D was told classes in its training; here each image is equally of all" if subject.preset.classes else ""
@@ -206,6 +203,7 @@ def _measured(rows: list[Row], subject: Subject, split: Split, settings: Feature
         "train_images": len(split.train),
         "test_images": len(split.test),
         "rows": [row.figures() for row in rows],
+        **({} if paper is None else {"paper": dict(paper.figures)}),
     }
     return Measured(
         says=f"A linear SVM on D's features, after {subject.checkpoint.images_seen:,} images seen, puts "
@@ -219,5 +217,5 @@ def _measured(rows: list[Row], subject: Subject, split: Split, settings: Feature
             "features": "Test accuracy of a linear classifier on each kind of features; of few labels the mean of the "
             "draws with their deviation. Dashed: the paper's figures"
         },
-        paper=PAPER.get(split.known or ""),
+        paper=None if paper is None else paper.words,
     )
