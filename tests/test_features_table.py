@@ -90,10 +90,15 @@ def test_every_row_stands_with_its_figures(table: tuple[Measured, list[Row]]) ->
         assert row["deviation_10"] >= 0
         assert ("c" in row) == (name != "supervised")
         if name != "supervised":
-            assert set(row["c_tried"]) == {"0.1", "1"}
-            assert row["c"] / row["c_unit"] == pytest.approx(
-                min(0.1, 1.0, key=lambda c: -row["c_tried"][f"{c:g}"]), 1e-3
+            tried = {float(c): right for c, right in row["c_tried"].items()}
+            assert {0.1, 1.0} <= set(tried)
+            assert row["c"] / row["c_unit"] == pytest.approx(min(tried, key=lambda c: (-tried[c], c)), 1e-2)
+            assert row["c_at_edge"] == (
+                row["c"] / row["c_unit"] == pytest.approx(min(tried), 1e-2)
+                or row["c"] / row["c_unit"] == pytest.approx(max(tried), 1e-2)
             )
+            assert row["converged"] is True
+        assert row["chosen_with_10"] == (20 if name != "supervised" else 40)
     assert len(rows["supervised"]["trials"]) == 2
     assert figures["accuracy"] == rows["trained"]["accuracy"]
     assert figures["random"] == rows["random"]["accuracy"]

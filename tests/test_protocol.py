@@ -14,11 +14,13 @@ from training.evaluation import protocol
 from training.evaluation.protocol import (
     FewLabels,
     ProtocolSettings,
+    at_edge,
     choose_c,
     drawn_rows,
     few_labels,
     stratified,
     svhn_procedure,
+    widened,
 )
 from training.evaluation.svm import fit_svm
 
@@ -59,9 +61,27 @@ def test_the_chosen_c_is_the_best_on_the_part_held_out() -> None:
         right = svm.predict(features[held_out]) == labels[held_out]
         # One of 60 may fall on the other side: both fits stop within a thousandth of the optimum.
         assert accuracies[candidate] == pytest.approx(right.mean(), abs=1 / 60 + 1e-9)
-    assert list(accuracies) == sorted(candidates)
+    assert list(accuracies) == sorted(accuracies)
+    assert set(candidates) <= set(accuracies)
     assert accuracies[c] == max(accuracies.values())
     assert all(other >= c for other, accuracy in accuracies.items() if accuracy == accuracies[c])
+
+
+def test_candidates_grow_beyond_the_edge_until_the_best_is_within() -> None:
+    def best_at(wanted: float, *candidates: float) -> tuple[float, list[float]]:
+        chosen, scores = widened(candidates, lambda c: -abs(np.log10(c / wanted)))
+        return chosen, list(scores)
+
+    assert best_at(1.0, 0.1, 1.0, 10.0) == (1.0, [0.1, 1.0, 10.0])
+    chosen, tried = best_at(100.0, 0.1, 1.0)
+    assert tried == pytest.approx([0.1, 1, 10, 100, 1000])
+    assert chosen == pytest.approx(100)
+    assert not at_edge(chosen, tried)
+    chosen, tried = best_at(1e-9, 1.0, 0.1)
+    assert tried == pytest.approx([1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1])
+    assert at_edge(chosen, tried)
+    assert best_at(1e-9, 3.0) == (3.0, [3.0])
+    assert not at_edge(3.0, [3.0])
 
 
 def test_what_is_held_out_is_not_trained_on() -> None:
@@ -93,13 +113,14 @@ def test_every_row_is_drawn_now_and_then() -> None:
 def test_more_labels_are_better_and_each_draw_is_its_own() -> None:
     features, labels = clusters(600, 30, 3, 0.3)
     test, test_labels = clusters(600, 30, 3, 0.3, seed=1)
-    few = few_labels(features, labels, test, test_labels, 3, 5, 0.01, 7)
-    many = few_labels(features, labels, test, test_labels, 100, 5, 0.01, 7)
+    few, converged = few_labels(features, labels, test, test_labels, 3, 5, 0.01, 7)
+    many, _ = few_labels(features, labels, test, test_labels, 100, 5, 0.01, 7)
+    assert converged
     assert few.shape == (5,)
     assert len(set(few.tolist())) > 1
     assert 1 / 3 < few.mean() < many.mean() - 0.05
     # A draw doesn't hang on how many there are.
-    np.testing.assert_array_equal(few_labels(features, labels, test, test_labels, 3, 2, 0.01, 7), few[:2])
+    np.testing.assert_array_equal(few_labels(features, labels, test, test_labels, 3, 2, 0.01, 7)[0], few[:2])
     with pytest.raises(ValueError, match="class 0 has 200, fewer than per_class=201"):
         few_labels(features, labels, test, test_labels, 201, 1, 0.01, 7)
 
@@ -139,9 +160,11 @@ def test_svhns_procedure_from_file_to_figures(tmp_path: Path, monkeypatch: pytes
     procedure = ProtocolSettings(labels=50, validation=200, candidates=(1e-4, 1e-3, 1e-2))
     found = svhn_procedure(features[0], train.labels, features[1], test.labels, 5, procedure)
     # 10 draws for each C, then 100 with the chosen one; each of 50 labels, uniform over the digits.
-    assert len(fits) == 10 * 3 + 100
+    tried = len(found.validation)
+    assert 3 <= tried <= 7
+    assert len(fits) == 10 * tried + 100
     assert all(count == 50 and each == [5] * 10 for count, each, _ in fits)
-    assert {c for _, _, c in fits[30:]} == {found.c}
+    assert {c for _, _, c in fits[10 * tried :]} == {found.c}
     assert found.validation[found.c] == min(found.validation.values())
     assert found.errors.shape == (100,)
     assert len(set(found.errors.tolist())) > 10

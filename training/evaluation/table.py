@@ -181,7 +181,7 @@ def _supervised(subject: Subject, split: Split, settings: FeaturesSettings) -> R
             rows = [draw.choice(np.flatnonzero(split.train_labels == x), k, replace=False) for x in range(classes)]
             drawn = np.concatenate(rows)
             reached.append(tested(split.train[drawn], split.train_labels[drawn], own.few_epochs, subject.seed + number))
-        few[str(k)] = few_of(np.array(reached))
+        few[str(k)] = few_of(np.array(reached), chosen_with=len(split.train) // classes)
     return Row(
         "supervised", _SAYS["supervised"], supervised.last_units(preset), round(accuracy, 4), few, trials=found.tried
     )
@@ -192,6 +192,8 @@ def _measured(rows: list[Row], subject: Subject, split: Split, settings: Feature
     words = _SAYS | {"noise": f"D trained on {settings.noise.images:,} images of noise"}
     others = [f"{words[row.name]} {row.accuracy:.1%}" for row in rows if row.name != "trained"]
     told = ". D was told classes in its training; here each image is equally of all" if subject.preset.classes else ""
+    undone = [row.name for row in rows if row.converged is False]
+    told += f". The fit of {', '.join(undone)} did not converge: the figure may be too low" if undone else ""
     gain = 100 * (by_name["trained"].accuracy - by_name["random"].accuracy)
     figures: dict[str, Any] = {row.name: row.accuracy for row in rows if row.name != "trained"}
     figures = {
@@ -215,7 +217,8 @@ def _measured(rows: list[Row], subject: Subject, split: Split, settings: Feature
         pictures={"features": bar_chart(rows, split)},
         captions={
             "features": "Test accuracy of a linear classifier on each kind of features; of few labels the mean of the "
-            "draws with their deviation. Dashed: the paper's figures"
+            "draws with their deviation, where C was chosen by twice as many labels, and the settings of the row "
+            "supervised by all of them. Dashed: the paper's figures"
         },
         paper=None if paper is None else paper.words,
     )
