@@ -1,16 +1,24 @@
 """C is chosen on training data alone, few labels are drawn fairly, and SVHN's procedure runs from a file to figures."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import scipy.io
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.labelled.classes import LabelledSettings, read_labelled
+from pipelines.measurements.features import take
+from pipelines.measurements.given import Given
+from pipelines.recipe import EvaluateSettings
+from training.checkpoint import Checkpoint
 from training.evaluation import protocol
+from training.evaluation.measured import Subject, Unmeasurable
 from training.evaluation.protocol import (
     FewLabels,
     ProtocolSettings,
@@ -23,6 +31,8 @@ from training.evaluation.protocol import (
     widened,
 )
 from training.evaluation.svm import fit_svm
+from training.networks import build
+from training.presets import resolve
 
 Features = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -180,3 +190,46 @@ def test_svhns_procedure_refuses_what_does_not_divide() -> None:
         svhn_procedure(features, labels, features, labels, 0, ProtocolSettings(labels=10, validation=10))
     with pytest.raises(ValueError, match="validation=60 of 60 leaves none"):
         svhn_procedure(features, labels, features, labels, 0, ProtocolSettings(labels=9, validation=60))
+    uneven = np.repeat([0, 1], [50, 6])
+    with pytest.raises(ValueError, match=r"labels=12 asks for 6 of each class, and beside validation=30 one has \d"):
+        svhn_procedure(features[:56], uneven, features, labels, 0, ProtocolSettings(labels=12, validation=30))
+
+
+def test_the_features_of_svhns_files_are_measured_by_the_papers_procedure(tmp_path: Path) -> None:
+    write_digits(tmp_path / "train_32x32.mat", 300, 0)
+    write_digits(tmp_path / "test_32x32.mat", 100, 1)
+    preset = resolve("svhn-32", width=2, batch_images=16)
+    generator, discriminator = build(preset, 3, torch.device("cpu"))
+    checkpoint = Checkpoint(
+        update=1,
+        images_seen=16,
+        seconds=1.0,
+        seed=4,
+        samples=100,
+        preset=preset.model_dump(),
+        precision="float32",
+        generator={name: value.contiguous() for name, value in generator.state_dict().items()},
+        discriminator={name: value.contiguous() for name, value in discriminator.state_dict().items()},
+    )
+    settings: dict[str, Any] = {
+        "labelled": {"kind": "svhn", **{x: str(tmp_path / f"{x}_32x32.mat") for x in ("train", "test")}},
+        "features": {
+            "rows": ["trained", "random"],
+            "per_class": [5],
+            "draws": 1,
+            "c": [1.0],
+            "svhn": {"labels": 50, "validation": 100, "validation_draws": 2, "test_draws": 3, "candidates": [0.01]},
+        },
+    }
+    measured = take(Given(Subject(checkpoint), EvaluateSettings.model_validate(settings)))
+    figures = json.loads(json.dumps(measured.figures))
+    assert set(figures["svhn_procedure"]) == {"trained", "random"}
+    own = figures["svhn_procedure"]["trained"]
+    assert 0 < own["error"] < 0.9
+    assert (own["labels"], own["draws"], own["validation_images"], own["c"]) == (50, 3, 100, 0.01)
+    assert figures["paper"]["accuracy_100"] == pytest.approx(1 - 0.2248)
+    assert f"with 50 labels: {own['error']:.2%} +- {own['deviation']:.2%} test error of 3 draws" in measured.says
+    assert "the paper's 22.48% with 1,000" in measured.says
+    settings["features"]["svhn"] = {"labels": 50, "validation": 300}
+    with pytest.raises(Unmeasurable, match=r"features\.svhn: validation=300 of 300 leaves none"):
+        take(Given(Subject(checkpoint), EvaluateSettings.model_validate(settings)))

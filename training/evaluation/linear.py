@@ -113,6 +113,7 @@ class Row:
     gradient_norm, gap: relative gradient of the SVM's objective where the solver ended, and duality gap
     few: by labels a class
     trials: of the supervised search
+    procedure: figures of the paper's procedure on SVHN, plain values
     """
 
     name: str
@@ -129,11 +130,13 @@ class Row:
     gap: float | None = None
     iterations: int | None = None
     trials: list[dict[str, float]] = field(default_factory=list)
+    procedure: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
     def figures(self) -> dict[str, Any]:
-        """Plain values; not the seconds, which another run would not repeat."""
-        plain = {k: v for k, v in asdict(self).items() if v not in (None, {}, []) and k not in ("seconds", "few")}
+        """Plain values; not the seconds, which another run would not repeat, nor the procedure's, of their own."""
+        left_out = ("seconds", "few", "procedure")
+        plain = {k: v for k, v in asdict(self).items() if v not in (None, {}, []) and k not in left_out}
         for per_class, few in self.few.items():
             plain |= {f"accuracy_{per_class}": few.mean, f"deviation_{per_class}": few.deviation}
             told = {"draws": few.draws, "c": few.c, "c_at_edge": few.c_at_edge, "chosen_with": few.chosen_with}

@@ -173,6 +173,32 @@ def few_labels(
     return found, converged
 
 
+def parts(labels: Labels, settings: ProtocolSettings, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The rows that SVHN's procedure validates on, and those that it draws few labels from: int64, both in order.
+
+    Raises:
+        ValueError: the labels don't divide by the classes, or there are too few rows.
+    """
+    classes = np.unique(labels)
+    per_class, rest = divmod(settings.labels, len(classes))
+    if rest or not per_class:
+        raise ValueError(
+            f"labels={settings.labels} does not divide by {len(classes)} classes; try "
+            f"{max(per_class, 1) * len(classes)}"
+        )
+    if settings.validation >= len(labels):
+        raise ValueError(f"validation={settings.validation} of {len(labels)} leaves none to draw from; lower it")
+    order = permutation(len(labels), philox(seed, Stream.LABELLED_DRAWS, _HELD_OUT))
+    held_out, pool = np.sort(order[: settings.validation]), np.sort(order[settings.validation :])
+    fewest = int(min((labels[pool] == of_class).sum() for of_class in classes))
+    if fewest < per_class:
+        raise ValueError(
+            f"labels={settings.labels} asks for {per_class} of each class, and beside validation={settings.validation} "
+            f"one has {fewest}; lower either"
+        )
+    return held_out, pool
+
+
 def svhn_procedure(
     features: Floats,
     labels: Labels,
@@ -195,16 +221,8 @@ def svhn_procedure(
     Departs: where the best C is at the edge of the candidates, more are tried (`widened`).
     """
     settings = settings or ProtocolSettings()
-    per_class, rest = divmod(settings.labels, len(np.unique(labels)))
-    if rest or not per_class:
-        raise ValueError(
-            f"labels={settings.labels} does not divide by {len(np.unique(labels))} classes; try "
-            f"{max(per_class, 1) * len(np.unique(labels))}"
-        )
-    if settings.validation >= len(labels):
-        raise ValueError(f"validation={settings.validation} of {len(labels)} leaves none to draw from; lower it")
-    order = permutation(len(labels), philox(seed, Stream.LABELLED_DRAWS, _HELD_OUT))
-    held_out, pool = np.sort(order[: settings.validation]), np.sort(order[settings.validation :])
+    held_out, pool = parts(labels, settings, seed)
+    per_class = settings.labels // len(np.unique(labels))
     validation = features[held_out]
     drawn = [pool[drawn_rows(labels[pool], per_class, draw, seed)] for draw in range(settings.validation_draws)]
     fitted: list[dict[float, LinearSvm]] = [{} for _ in drawn]

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from training.draws import Stream, philox
-from training.evaluation import supervised
+from training.evaluation import supervised, svhn
 from training.evaluation.bars import bar_chart
 from training.evaluation.features import Features, extract, reference_batch, standardise
 from training.evaluation.kmeans import KMeansSettings, fit_patches
@@ -17,6 +17,7 @@ from training.evaluation.linear import Few, LinearSettings, Row, Split, classify
 from training.evaluation.measured import Measured, Subject, Unmeasurable
 from training.evaluation.noise import NoiseSettings, train_on_noise
 from training.evaluation.paper import published
+from training.evaluation.protocol import ProtocolSettings
 from training.evaluation.supervised import SupervisedSettings
 from training.networks import Discriminator, build
 from training.samples import Images
@@ -56,6 +57,10 @@ class FeaturesSettings(LinearSettings):
     kmeans: KMeansSettings = Field(default_factory=KMeansSettings, description="The row kmeans")
     noise: NoiseSettings = Field(default_factory=NoiseSettings, description="The row noise")
     supervised: SupervisedSettings = Field(default_factory=SupervisedSettings, description="The row supervised")
+    svhn: ProtocolSettings | None = Field(
+        default_factory=ProtocolSettings,
+        description="The paper's procedure on SVHN, for the rows trained and random of labelled.kind=svhn; none: not",
+    )
 
     @field_validator("rows")
     @classmethod
@@ -78,7 +83,7 @@ def features_table(
     keep: is given each row as it is ready
 
     Raises:
-        Unmeasurable: the pictures are not of the network's size, or too few for `per_class`.
+        Unmeasurable: the pictures are not of the network's size, or too few for `per_class` or SVHN's procedure.
 
     Source: Radford et al. 2016, section 5.1, table 1; the controls but K-means and supervised are ours.
     """
@@ -106,13 +111,19 @@ def _check(subject: Subject, split: Split, settings: FeaturesSettings) -> None:
             f"per_class={most} asks for more labels of a class than the smallest has, {split.fewest}; "
             "set features.per_class lower, or features.train_images higher"
         )
+    if split.known == "svhn" and settings.svhn is not None:
+        svhn.check_procedure(split, settings.svhn, subject.seed)
 
 
 def _row(name: RowName, subject: Subject, split: Split, settings: FeaturesSettings) -> Row:
     if name == "supervised":
         return _supervised(subject, split, settings)
     train, test = _features(name, subject, split, settings)
-    return classify(name, _SAYS[name], train, test, split, settings, subject.seed, subject.say)
+    row = classify(name, _SAYS[name], train, test, split, settings, subject.seed, subject.say)
+    if split.known != "svhn" or settings.svhn is None or name not in svhn.ROWS:
+        return row
+    subject.say(f"{name}: the paper's procedure with {settings.svhn.labels:,} labels")
+    return replace(row, procedure=svhn.by_procedure(train, test, split, settings.svhn, subject.seed))
 
 
 def _features(name: RowName, subject: Subject, split: Split, settings: FeaturesSettings) -> tuple[Features, Features]:
@@ -192,6 +203,8 @@ def _measured(rows: list[Row], subject: Subject, split: Split, settings: Feature
     words = _SAYS | {"noise": f"D trained on {settings.noise.images:,} images of noise"}
     others = [f"{words[row.name]} {row.accuracy:.1%}" for row in rows if row.name != "trained"]
     told = ". D was told classes in its training; here each image is equally of all" if subject.preset.classes else ""
+    by_procedure = {row.name: row.procedure for row in rows if row.procedure}
+    told += svhn.told(rows, settings.scaling == "standard")
     undone = [row.name for row in rows if row.converged is False]
     told += f". The fit of {', '.join(undone)} did not converge: the figure may be too low" if undone else ""
     gain = 100 * (by_name["trained"].accuracy - by_name["random"].accuracy)
@@ -206,6 +219,7 @@ def _measured(rows: list[Row], subject: Subject, split: Split, settings: Feature
         "test_images": len(split.test),
         "rows": [row.figures() for row in rows],
         **({} if paper is None else {"paper": dict(paper.figures)}),
+        **({"svhn_procedure": by_procedure} if by_procedure else {}),
     }
     return Measured(
         says=f"A linear SVM on D's features, after {subject.checkpoint.images_seen:,} images seen, puts "
