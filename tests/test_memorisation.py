@@ -10,9 +10,9 @@ from subjects import SMALL, Shows, fields, subject, top_bits
 
 from training.draws import Stream
 from training.evaluation.measured import Measured, Unmeasurable
-from training.evaluation.memorisation import MemorisationSettings, memorisation, relative
+from training.evaluation.memorisation import MemorisationSettings, memorisation
 from training.evaluation.nearer import overall
-from training.evaluation.neighbours import Nearest
+from training.evaluation.neighbours import Nearest, relative
 from training.samples import Images, fixed_z, generate
 
 TRAIN, HELDOUT, OTHERS = fields(400, 1), fields(200, 2), fields(200, 3)
@@ -93,6 +93,17 @@ def test_a_space_that_cannot_tell_images_apart_has_no_power() -> None:
     assert measured.figures["verdict"] == measured.figures["spaces"]["code"]["verdict"] == "no power"
     assert measured.figures["spaces"]["code"]["least_share_of_copies_called_memorised"] is None
     assert "no power" in measured.says
+
+
+def test_few_held_out_images_like_the_samples_have_no_power() -> None:
+    measured = _measured(OTHERS, heldout=HELDOUT[:20], spaces=("pixels",), matched=2)
+    pixels = measured.figures["spaces"]["pixels"]
+    assert pixels["matched"].keys() == {"heldout_equally_weighted"}
+    assert pixels["matched"]["heldout_equally_weighted"] < 20
+    assert pixels["verdict"] == "no power"
+    assert "too few are like them" in measured.says
+    assert (pixels["relative"]["rank_5"], pixels["relative"]["count_5"]) == (1, 20)
+    assert "share_below_1" not in pixels["relative"]
 
 
 def test_the_same_seed_gives_the_same_json_and_spaces_without_codes_say_so() -> None:
