@@ -169,6 +169,8 @@ def test_what_does_not_fit_is_told_before_any_work() -> None:
         features_table(subject, replace(split, test=np.zeros((60, 28, 28, 1), np.uint8)), SETTINGS)
     with pytest.raises(Unmeasurable, match="per_class=41 asks for more labels of a class than the smallest has, 40"):
         features_table(subject, split, SETTINGS.model_copy(update={"per_class": (10, 41)}))
+    with pytest.raises(Unmeasurable, match="all 120 test images are training images too"):
+        features_table(subject, replace(split, test=split.train, test_labels=split.train_labels), SETTINGS)
     assert said == []
     with pytest.raises(Unmeasurable, match=r"set evaluate\.labelled"):
         check(Readiness(PRESET, EvaluateSettings(), has_shards=True, has_codes=True))

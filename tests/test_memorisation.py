@@ -9,6 +9,7 @@ import pytest
 from subjects import SMALL, Shows, fields, subject, top_bits
 
 from training.draws import Stream
+from training.evaluation.copies import equal_to
 from training.evaluation.measured import Measured, Unmeasurable
 from training.evaluation.memorisation import MemorisationSettings, memorisation
 from training.evaluation.nearer import overall
@@ -142,3 +143,10 @@ def test_verdicts_in_all_and_relative_distances() -> None:
     assert overall(["no power", "no power"]) == "no power"
     nearest = Nearest(np.array([[1.0, 2, 4], [0, 0, 0]]), np.zeros((2, 3), np.int64))
     np.testing.assert_array_equal(relative(nearest), [0.25, 1])
+
+
+def test_equal_images_are_known_byte_for_byte() -> None:
+    images = HELDOUT[:4].copy()
+    images[1], images[3] = TRAIN[7], TRAIN[0]
+    images[3, 0, 0] ^= 1
+    assert equal_to(images, TRAIN).tolist() == [False, True, False, False]

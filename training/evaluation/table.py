@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 from training.draws import Stream, philox
 from training.evaluation import supervised, svhn
 from training.evaluation.bars import bar_chart
+from training.evaluation.copies import equal_to
 from training.evaluation.features import Features, extract, reference_batch, standardise
 from training.evaluation.kmeans import KMeansSettings, fit_patches
 from training.evaluation.linear import Few, LinearSettings, Row, Split, classify, few_of
@@ -89,6 +90,12 @@ def features_table(
     """
     split = split.part(settings.train_images, settings.test_images, subject.seed)
     _check(subject, split, settings)
+    repeated = int(equal_to(split.test, split.train).sum())
+    if repeated == len(split.test):
+        raise Unmeasurable(
+            f"all {repeated} test images are training images too, so nothing would be tested; set "
+            "evaluate.labelled.test to others"
+        )
     done = dict(finished or {})
     for name in settings.rows:
         if name not in done:
@@ -96,7 +103,7 @@ def features_table(
             done[name] = replace(_row(name, subject, split, settings), seconds=round(time.monotonic() - began, 1))
             if keep is not None:
                 keep(done[name])
-    return _measured([done[name] for name in settings.rows], subject, split, settings)
+    return _measured([done[name] for name in settings.rows], subject, split, settings, repeated)
 
 
 def _check(subject: Subject, split: Split, settings: FeaturesSettings) -> None:
@@ -198,7 +205,7 @@ def _supervised(subject: Subject, split: Split, settings: FeaturesSettings) -> R
     )
 
 
-def _measured(rows: list[Row], subject: Subject, split: Split, settings: FeaturesSettings) -> Measured:
+def _measured(rows: list[Row], subject: Subject, split: Split, settings: FeaturesSettings, repeated: int) -> Measured:
     by_name, paper = {row.name: row for row in rows}, published(split.known)
     words = _SAYS | {"noise": f"D trained on {settings.noise.images:,} images of noise"}
     others = [f"{words[row.name]} {row.accuracy:.1%}" for row in rows if row.name != "trained"]
@@ -217,6 +224,7 @@ def _measured(rows: list[Row], subject: Subject, split: Split, settings: Feature
         "chance": round(float(np.bincount(split.test_labels).max() / len(split.test_labels)), 4),
         "train_images": len(split.train),
         "test_images": len(split.test),
+        "test_images_in_training": repeated,
         "rows": [row.figures() for row in rows],
         **({} if paper is None else {"paper": dict(paper.figures)}),
         **({"svhn_procedure": by_procedure} if by_procedure else {}),
