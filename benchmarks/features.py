@@ -142,7 +142,7 @@ def _identity(state: checkpoint.Checkpoint, split: Split, settings: FeaturesSett
         weights.update(name.encode() + value.numpy().tobytes())
     pictures = hashlib.sha256()
     for array in (split.train, split.train_labels, split.test, split.test_labels):
-        pictures.update(np.ascontiguousarray(array))
+        pictures.update(array.tobytes())
     return {
         "checkpoint": state.name,
         "images_seen": state.images_seen,

@@ -162,6 +162,16 @@ def test_c_is_chosen_without_a_look_at_the_test_images(choose_images: int | None
     assert (one.c, one.c_tried, one.few["20"].c) == (other.c, other.c_tried, other.few["20"].c)
 
 
+@pytest.mark.parametrize("value", [np.nan, 0.0])
+def test_features_of_a_collapsed_network_are_told_of(value: float) -> None:
+    checkpoint = _checkpoint()
+    for name, weight in checkpoint.discriminator.items():
+        if weight.is_floating_point() and not name.endswith("running_var"):
+            weight.fill_(value)
+    with pytest.raises(Unmeasurable, match=f"trained: the features' mean squared length is {value:.3g} in training"):
+        features_table(Subject(checkpoint), _split(), SHORT)
+
+
 def test_what_does_not_fit_is_told_before_any_work() -> None:
     split, said = _split(), list[str]()
     subject = Subject(_checkpoint(), say=said.append)
@@ -169,6 +179,8 @@ def test_what_does_not_fit_is_told_before_any_work() -> None:
         features_table(subject, replace(split, test=np.zeros((60, 28, 28, 1), np.uint8)), SETTINGS)
     with pytest.raises(Unmeasurable, match="per_class=41 asks for more labels of a class than the smallest has, 40"):
         features_table(subject, split, SETTINGS.model_copy(update={"per_class": (10, 41)}))
+    with pytest.raises(Unmeasurable, match=r"validation_share, .*a share of 0\.99 of the 40 of class 0 leaves none"):
+        features_table(subject, split, SETTINGS.model_copy(update={"validation_share": 0.99}))
     with pytest.raises(Unmeasurable, match="all 120 test images are training images too"):
         features_table(subject, replace(split, test=split.train, test_labels=split.train_labels), SETTINGS)
     assert said == []

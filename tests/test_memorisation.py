@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from subjects import SMALL, Shows, fields, subject, top_bits
 
+from pipelines.measurements.memorisation import check_memory
 from training.draws import Stream
 from training.evaluation.copies import equal_to
 from training.evaluation.measured import Measured, Unmeasurable
 from training.evaluation.memorisation import MemorisationSettings, memorisation
 from training.evaluation.nearer import overall
 from training.evaluation.neighbours import Nearest, relative
+from training.presets import resolve
 from training.samples import Images, fixed_z, generate
 
 TRAIN, HELDOUT, OTHERS = fields(400, 1), fields(200, 2), fields(200, 3)
@@ -150,3 +152,10 @@ def test_equal_images_are_known_byte_for_byte() -> None:
     images[1], images[3] = TRAIN[7], TRAIN[0]
     images[3, 0, 0] ^= 1
     assert equal_to(images, TRAIN).tolist() == [False, True, False, False]
+
+
+def test_more_training_images_than_memory_should_hold_are_refused_with_a_number_that_fits() -> None:
+    preset = resolve("paper-64")
+    check_memory(349_525, preset)
+    with pytest.raises(Unmeasurable, match=r"3,033,042 training images of 64 px are 34\.7 GiB .* to 349525 or fewer"):
+        check_memory(3_033_042, preset)

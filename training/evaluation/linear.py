@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from training.draws import Stream, permutation, philox
 from training.evaluation.features import Features, mean_squared_norm
-from training.evaluation.protocol import at_edge, choose_c, drawn_rows, few_labels
+from training.evaluation.measured import Unmeasurable
+from training.evaluation.protocol import at_edge, choose_c, drawn_rows, few_labels, stratified
 from training.evaluation.svm import fit_svm
 from training.samples import Images
 
@@ -160,6 +161,17 @@ def few_of(
     return Few(round(float(accuracies.mean()), 4), deviation, len(accuracies), c, c_at_edge, chosen_with)
 
 
+def check_choosing(split: Split, settings: LinearSettings, seed: int) -> None:
+    """Raise Unmeasurable where the images that choose C leave a class with none to train or to validate on."""
+    labels = split.train_labels[_drawn(len(split.train), settings.choose_images, seed, 3)]
+    try:
+        stratified(labels, settings.validation_share, seed)
+    except ValueError as error:
+        raise Unmeasurable(f"features.validation_share, or features.choose_images={len(labels)}: {error}") from error
+    if len(np.unique(labels)) < 2:
+        raise Unmeasurable(f"features.choose_images={len(labels)} are of one class; set it higher")
+
+
 def classify(
     name: str,
     says: str,
@@ -177,9 +189,19 @@ def classify(
 
     train: float[N, F]; test: float[M, F], in the order of the split's pictures.
 
+    Raises:
+        Unmeasurable: the features aren't finite, or are 0 in every image.
+
     Source: Radford et al. 2016, section 5.1; C chosen as in the authors' SVHN code.
     """
-    unit = 1 / max(mean_squared_norm(train), 1e-30)
+    squared, of_test = mean_squared_norm(train), mean_squared_norm(test)
+    if not (np.isfinite(squared + of_test) and squared > 0):
+        raise Unmeasurable(
+            f"{name}: the features' mean squared length is {squared:.3g} in training and {of_test:.3g} in test images, "
+            "and a classifier needs finite ones that aren't all 0; the network has collapsed or diverged: take an "
+            "earlier checkpoint"
+        )
+    unit = 1 / squared
     labels, candidates = split.train_labels, [unit * c for c in settings.c]
     rows = _drawn(len(train), settings.choose_images, seed, 3)
     part, of_part = (train, labels) if len(rows) == len(train) else (train[rows], labels[rows])

@@ -141,7 +141,7 @@ def _figures(found: Mapping[str, Nearest], like: Mapping[str, Nearest], rule: Ru
     def weights(kind: str) -> npt.NDArray[np.int64]:
         return np.bincount(like[kind].rows.ravel(), minlength=len(heldout))
 
-    controls: dict[str, dict[str, Any]] = {}
+    controls: dict[str, Any] = {}
     for kind in CHANGES:
         copies, floor = relative(found[kind]), floor_of(heldout, weights=weights(kind))
         controls[kind] = {

@@ -14,7 +14,7 @@ from training.evaluation.bars import bar_chart
 from training.evaluation.copies import equal_to
 from training.evaluation.features import Features, extract, reference_batch, standardise
 from training.evaluation.kmeans import KMeansSettings, fit_patches
-from training.evaluation.linear import Few, LinearSettings, Row, Split, classify, few_of
+from training.evaluation.linear import Few, LinearSettings, Row, Split, check_choosing, classify, few_of
 from training.evaluation.measured import Measured, Subject, Unmeasurable
 from training.evaluation.noise import NoiseSettings, train_on_noise
 from training.evaluation.paper import published
@@ -118,6 +118,7 @@ def _check(subject: Subject, split: Split, settings: FeaturesSettings) -> None:
             f"per_class={most} asks for more labels of a class than the smallest has, {split.fewest}; "
             "set features.per_class lower, or features.train_images higher"
         )
+    check_choosing(split, settings, subject.seed)
     if split.known == "svhn" and settings.svhn is not None:
         svhn.check_procedure(split, settings.svhn, subject.seed)
 
