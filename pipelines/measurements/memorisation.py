@@ -29,8 +29,8 @@ def check_memory(images: int, preset: Preset) -> None:
     if images * each_bytes > _MOST_BYTES:
         raise Unmeasurable(
             f"{images:,} training images of {preset.size_px} px are {images * each_bytes / (1 << 30):.1f} GiB in "
-            f"memory, and {_MOST_BYTES >> 30} are allowed; set memorisation.train_images to {_MOST_BYTES // each_bytes} or "
-            "fewer, drawn by the seed: copies of the others then aren't found"
+            f"memory, and {_MOST_BYTES >> 30} are allowed; set memorisation.train_images to "
+            f"{_MOST_BYTES // each_bytes} or fewer, drawn by the seed: copies of the others then aren't found"
         )
 
 
