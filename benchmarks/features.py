@@ -140,7 +140,9 @@ def _identity(state: checkpoint.Checkpoint, split: Split, settings: FeaturesSett
     weights = hashlib.sha256()
     for name, value in sorted(state.discriminator.items()):
         weights.update(name.encode() + value.numpy().tobytes())
-    pictures = hashlib.sha256(split.train_labels.tobytes() + split.test.tobytes() + split.test_labels.tobytes())
+    pictures = hashlib.sha256()
+    for array in (split.train, split.train_labels, split.test, split.test_labels):
+        pictures.update(array.tobytes())
     return {
         "checkpoint": state.name,
         "images_seen": state.images_seen,

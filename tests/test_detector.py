@@ -105,3 +105,17 @@ def test_windows_of_drawn_rooms_are_counted() -> None:
     true = [len(own) for own in rooms.boxes]
     assert np.mean(found) == pytest.approx(np.mean(true), rel=0.2)
     assert np.mean(np.array(found) == true) >= 0.65
+
+
+def test_parts_without_boxes_are_told_of_before_any_training() -> None:
+    images, boxes = _signs(40, 5)
+    said: list[str] = []
+    messages, some = [], next(own for own in boxes if len(own))
+    for number in range(40):  # one picture alone has boxes: it can't be in both parts
+        alone = [own if place == number else own[:0] for place, own in enumerate([some] * 40)]
+        with pytest.raises(ValueError, match="1 of 40 pictures have boxes, and none of the") as raised:
+            fit_detector(images, alone, seed=3, say=said.append)
+        messages.append(str(raised.value))
+    assert sum("none of the 4 that choose its threshold" in message for message in messages) == 32
+    assert sum("none of the 32 that train the detector" in message for message in messages) == 8
+    assert said == []

@@ -90,10 +90,15 @@ def test_every_row_stands_with_its_figures(table: tuple[Measured, list[Row]]) ->
         assert row["deviation_10"] >= 0
         assert ("c" in row) == (name != "supervised")
         if name != "supervised":
-            assert set(row["c_tried"]) == {"0.1", "1"}
-            assert row["c"] / row["c_unit"] == pytest.approx(
-                min(0.1, 1.0, key=lambda c: -row["c_tried"][f"{c:g}"]), 1e-3
+            tried = {float(c): right for c, right in row["c_tried"].items()}
+            assert {0.1, 1.0} <= set(tried)
+            assert row["c"] / row["c_unit"] == pytest.approx(min(tried, key=lambda c: (-tried[c], c)), 1e-2)
+            assert row["c_at_edge"] == (
+                row["c"] / row["c_unit"] == pytest.approx(min(tried), 1e-2)
+                or row["c"] / row["c_unit"] == pytest.approx(max(tried), 1e-2)
             )
+            assert row["converged"] is True
+        assert row["chosen_with_10"] == (20 if name != "supervised" else 40)
     assert len(rows["supervised"]["trials"]) == 2
     assert figures["accuracy"] == rows["trained"]["accuracy"]
     assert figures["random"] == rows["random"]["accuracy"]
@@ -102,6 +107,7 @@ def test_every_row_stands_with_its_figures(table: tuple[Measured, list[Row]]) ->
     assert figures["chance"] == pytest.approx(1 / 3, abs=1e-4)
     assert "raw pixels" in measured.says
     assert measured.paper is None, "the paper has no figure for these pictures"
+    assert "paper" not in figures
     assert "32 labelled training images" in measured.statistics
 
 
@@ -132,6 +138,7 @@ def test_the_same_seed_gives_the_same_figures_and_the_paper_where_it_has_some() 
     assert (one.figures["train_images"], one.figures["test_images"]) == (90, 40)
     assert one.paper is not None
     assert "82.8 %" in one.paper
+    assert one.figures["paper"] == {"accuracy": 0.828, "accuracy_400": 0.738, "deviation_400": 0.004}
     picture = one.pictures["features"]
     plain = features_table(Subject(_checkpoint(), seed=2), replace(split, known=None), some).pictures["features"]
     assert picture.shape == plain.shape
@@ -155,6 +162,16 @@ def test_c_is_chosen_without_a_look_at_the_test_images(choose_images: int | None
     assert (one.c, one.c_tried, one.few["20"].c) == (other.c, other.c_tried, other.few["20"].c)
 
 
+@pytest.mark.parametrize("value", [np.nan, 0.0])
+def test_features_of_a_collapsed_network_are_told_of(value: float) -> None:
+    checkpoint = _checkpoint()
+    for name, weight in checkpoint.discriminator.items():
+        if weight.is_floating_point() and not name.endswith("running_var"):
+            weight.fill_(value)
+    with pytest.raises(Unmeasurable, match=f"trained: the features' mean squared length is {value:.3g} in training"):
+        features_table(Subject(checkpoint), _split(), SHORT)
+
+
 def test_what_does_not_fit_is_told_before_any_work() -> None:
     split, said = _split(), list[str]()
     subject = Subject(_checkpoint(), say=said.append)
@@ -162,6 +179,10 @@ def test_what_does_not_fit_is_told_before_any_work() -> None:
         features_table(subject, replace(split, test=np.zeros((60, 28, 28, 1), np.uint8)), SETTINGS)
     with pytest.raises(Unmeasurable, match="per_class=41 asks for more labels of a class than the smallest has, 40"):
         features_table(subject, split, SETTINGS.model_copy(update={"per_class": (10, 41)}))
+    with pytest.raises(Unmeasurable, match=r"validation_share, .*a share of 0\.99 of the 40 of class 0 leaves none"):
+        features_table(subject, split, SETTINGS.model_copy(update={"validation_share": 0.99}))
+    with pytest.raises(Unmeasurable, match="all 120 test images are training images too"):
+        features_table(subject, replace(split, test=split.train, test_labels=split.train_labels), SETTINGS)
     assert said == []
     with pytest.raises(Unmeasurable, match=r"set evaluate\.labelled"):
         check(Readiness(PRESET, EvaluateSettings(), has_shards=True, has_codes=True))

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 from subjects import SMALL, Shows, fields, subject, top_bits
 
+from pipelines.measurements.memorisation import check_memory
 from training.draws import Stream
+from training.evaluation.copies import equal_to
 from training.evaluation.measured import Measured, Unmeasurable
-from training.evaluation.memorisation import MemorisationSettings, memorisation, relative
+from training.evaluation.memorisation import MemorisationSettings, memorisation
 from training.evaluation.nearer import overall
-from training.evaluation.neighbours import Nearest
+from training.evaluation.neighbours import Nearest, relative
+from training.presets import resolve
 from training.samples import Images, fixed_z, generate
 
 TRAIN, HELDOUT, OTHERS = fields(400, 1), fields(200, 2), fields(200, 3)
@@ -95,6 +98,17 @@ def test_a_space_that_cannot_tell_images_apart_has_no_power() -> None:
     assert "no power" in measured.says
 
 
+def test_few_held_out_images_like_the_samples_have_no_power() -> None:
+    measured = _measured(OTHERS, heldout=HELDOUT[:20], spaces=("pixels",), matched=2)
+    pixels = measured.figures["spaces"]["pixels"]
+    assert pixels["matched"].keys() == {"heldout_equally_weighted"}
+    assert pixels["matched"]["heldout_equally_weighted"] < 20
+    assert pixels["verdict"] == "no power"
+    assert "too few are like them" in measured.says
+    assert (pixels["relative"]["rank_5"], pixels["relative"]["count_5"]) == (1, 20)
+    assert "share_below_1" not in pixels["relative"]
+
+
 def test_the_same_seed_gives_the_same_json_and_spaces_without_codes_say_so() -> None:
     first, again = (_measured(OTHERS, codes=None) for _ in range(2))
     assert json.dumps(first.figures) == json.dumps(again.figures)
@@ -131,3 +145,17 @@ def test_verdicts_in_all_and_relative_distances() -> None:
     assert overall(["no power", "no power"]) == "no power"
     nearest = Nearest(np.array([[1.0, 2, 4], [0, 0, 0]]), np.zeros((2, 3), np.int64))
     np.testing.assert_array_equal(relative(nearest), [0.25, 1])
+
+
+def test_equal_images_are_known_byte_for_byte() -> None:
+    images = HELDOUT[:4].copy()
+    images[1], images[3] = TRAIN[7], TRAIN[0]
+    images[3, 0, 0] ^= 1
+    assert equal_to(images, TRAIN).tolist() == [False, True, False, False]
+
+
+def test_more_training_images_than_memory_should_hold_are_refused_with_a_number_that_fits() -> None:
+    preset = resolve("paper-64")
+    check_memory(349_525, preset)
+    with pytest.raises(Unmeasurable, match=r"3,033,042 training images of 64 px are 34\.7 GiB .* to 349525 or fewer"):
+        check_memory(3_033_042, preset)

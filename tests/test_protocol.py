@@ -1,26 +1,38 @@
 """C is chosen on training data alone, few labels are drawn fairly, and SVHN's procedure runs from a file to figures."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import scipy.io
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.labelled.classes import LabelledSettings, read_labelled
+from pipelines.measurements.features import take
+from pipelines.measurements.given import Given
+from pipelines.recipe import EvaluateSettings
+from training.checkpoint import Checkpoint
 from training.evaluation import protocol
+from training.evaluation.measured import Subject, Unmeasurable
 from training.evaluation.protocol import (
     FewLabels,
     ProtocolSettings,
+    at_edge,
     choose_c,
     drawn_rows,
     few_labels,
     stratified,
     svhn_procedure,
+    widened,
 )
 from training.evaluation.svm import fit_svm
+from training.networks import build
+from training.presets import resolve
 
 Features = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -59,9 +71,27 @@ def test_the_chosen_c_is_the_best_on_the_part_held_out() -> None:
         right = svm.predict(features[held_out]) == labels[held_out]
         # One of 60 may fall on the other side: both fits stop within a thousandth of the optimum.
         assert accuracies[candidate] == pytest.approx(right.mean(), abs=1 / 60 + 1e-9)
-    assert list(accuracies) == sorted(candidates)
+    assert list(accuracies) == sorted(accuracies)
+    assert set(candidates) <= set(accuracies)
     assert accuracies[c] == max(accuracies.values())
     assert all(other >= c for other, accuracy in accuracies.items() if accuracy == accuracies[c])
+
+
+def test_candidates_grow_beyond_the_edge_until_the_best_is_within() -> None:
+    def best_at(wanted: float, *candidates: float) -> tuple[float, list[float]]:
+        chosen, scores = widened(candidates, lambda c: -abs(np.log10(c / wanted)))
+        return chosen, list(scores)
+
+    assert best_at(1.0, 0.1, 1.0, 10.0) == (1.0, [0.1, 1.0, 10.0])
+    chosen, tried = best_at(100.0, 0.1, 1.0)
+    assert tried == pytest.approx([0.1, 1, 10, 100, 1000])
+    assert chosen == pytest.approx(100)
+    assert not at_edge(chosen, tried)
+    chosen, tried = best_at(1e-9, 1.0, 0.1)
+    assert tried == pytest.approx([1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1])
+    assert at_edge(chosen, tried)
+    assert best_at(1e-9, 3.0) == (3.0, [3.0])
+    assert not at_edge(3.0, [3.0])
 
 
 def test_what_is_held_out_is_not_trained_on() -> None:
@@ -93,13 +123,14 @@ def test_every_row_is_drawn_now_and_then() -> None:
 def test_more_labels_are_better_and_each_draw_is_its_own() -> None:
     features, labels = clusters(600, 30, 3, 0.3)
     test, test_labels = clusters(600, 30, 3, 0.3, seed=1)
-    few = few_labels(features, labels, test, test_labels, 3, 5, 0.01, 7)
-    many = few_labels(features, labels, test, test_labels, 100, 5, 0.01, 7)
+    few, converged = few_labels(features, labels, test, test_labels, 3, 5, 0.01, 7)
+    many, _ = few_labels(features, labels, test, test_labels, 100, 5, 0.01, 7)
+    assert converged
     assert few.shape == (5,)
     assert len(set(few.tolist())) > 1
     assert 1 / 3 < few.mean() < many.mean() - 0.05
     # A draw doesn't hang on how many there are.
-    np.testing.assert_array_equal(few_labels(features, labels, test, test_labels, 3, 2, 0.01, 7), few[:2])
+    np.testing.assert_array_equal(few_labels(features, labels, test, test_labels, 3, 2, 0.01, 7)[0], few[:2])
     with pytest.raises(ValueError, match="class 0 has 200, fewer than per_class=201"):
         few_labels(features, labels, test, test_labels, 201, 1, 0.01, 7)
 
@@ -139,9 +170,11 @@ def test_svhns_procedure_from_file_to_figures(tmp_path: Path, monkeypatch: pytes
     procedure = ProtocolSettings(labels=50, validation=200, candidates=(1e-4, 1e-3, 1e-2))
     found = svhn_procedure(features[0], train.labels, features[1], test.labels, 5, procedure)
     # 10 draws for each C, then 100 with the chosen one; each of 50 labels, uniform over the digits.
-    assert len(fits) == 10 * 3 + 100
+    tried = len(found.validation)
+    assert 3 <= tried <= 7
+    assert len(fits) == 10 * tried + 100
     assert all(count == 50 and each == [5] * 10 for count, each, _ in fits)
-    assert {c for _, _, c in fits[30:]} == {found.c}
+    assert {c for _, _, c in fits[10 * tried :]} == {found.c}
     assert found.validation[found.c] == min(found.validation.values())
     assert found.errors.shape == (100,)
     assert len(set(found.errors.tolist())) > 10
@@ -157,3 +190,46 @@ def test_svhns_procedure_refuses_what_does_not_divide() -> None:
         svhn_procedure(features, labels, features, labels, 0, ProtocolSettings(labels=10, validation=10))
     with pytest.raises(ValueError, match="validation=60 of 60 leaves none"):
         svhn_procedure(features, labels, features, labels, 0, ProtocolSettings(labels=9, validation=60))
+    uneven = np.repeat([0, 1], [50, 6])
+    with pytest.raises(ValueError, match=r"labels=12 asks for 6 of each class, and beside validation=30 one has \d"):
+        svhn_procedure(features[:56], uneven, features, labels, 0, ProtocolSettings(labels=12, validation=30))
+
+
+def test_the_features_of_svhns_files_are_measured_by_the_papers_procedure(tmp_path: Path) -> None:
+    write_digits(tmp_path / "train_32x32.mat", 300, 0)
+    write_digits(tmp_path / "test_32x32.mat", 100, 1)
+    preset = resolve("svhn-32", width=2, batch_images=16)
+    generator, discriminator = build(preset, 3, torch.device("cpu"))
+    checkpoint = Checkpoint(
+        update=1,
+        images_seen=16,
+        seconds=1.0,
+        seed=4,
+        samples=100,
+        preset=preset.model_dump(),
+        precision="float32",
+        generator={name: value.contiguous() for name, value in generator.state_dict().items()},
+        discriminator={name: value.contiguous() for name, value in discriminator.state_dict().items()},
+    )
+    settings: dict[str, Any] = {
+        "labelled": {"kind": "svhn", **{x: str(tmp_path / f"{x}_32x32.mat") for x in ("train", "test")}},
+        "features": {
+            "rows": ["trained", "random"],
+            "per_class": [5],
+            "draws": 1,
+            "c": [1.0],
+            "svhn": {"labels": 50, "validation": 100, "validation_draws": 2, "test_draws": 3, "candidates": [0.01]},
+        },
+    }
+    measured = take(Given(Subject(checkpoint), EvaluateSettings.model_validate(settings)))
+    figures = json.loads(json.dumps(measured.figures))
+    assert set(figures["svhn_procedure"]) == {"trained", "random"}
+    own = figures["svhn_procedure"]["trained"]
+    assert 0 < own["error"] < 0.9
+    assert (own["labels"], own["draws"], own["validation_images"], own["c"]) == (50, 3, 100, 0.01)
+    assert figures["paper"]["accuracy_100"] == pytest.approx(1 - 0.2248)
+    assert f"with 50 labels: {own['error']:.2%} +- {own['deviation']:.2%} test error of 3 draws" in measured.says
+    assert "the paper's 22.48% with 1,000" in measured.says
+    settings["features"]["svhn"] = {"labels": 50, "validation": 300}
+    with pytest.raises(Unmeasurable, match=r"features\.svhn: validation=300 of 300 leaves none"):
+        take(Given(Subject(checkpoint), EvaluateSettings.model_validate(settings)))

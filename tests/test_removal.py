@@ -17,7 +17,7 @@ from training.checkpoint import Checkpoint
 from training.draws import Stream, philox, random_z
 from training.evaluation.boxes import covered
 from training.evaluation.detector import DetectorSettings
-from training.evaluation.inside import tell_inside, without_maps
+from training.evaluation.inside import balanced, tell_inside, without_maps
 from training.evaluation.measured import Subject, Unmeasurable
 from training.evaluation.outcomes import marked_picture, outcome, rows_picture
 from training.evaluation.removal import RemovalSettings, removal, remove
@@ -101,7 +101,7 @@ def _subject(generator: Generator, seed: int = 0) -> Subject:
 
 def test_exactly_the_map_that_makes_windows_is_dropped() -> None:
     figures, pictures = remove(_Painter(), _red, _FEW, seed=1)
-    assert figures["regression_accuracy"] > 0.99
+    assert figures["regression_balanced_accuracy"] > 0.99
     assert 0.5 < figures["found_before"] < 1
     assert figures["by_number"] == [{"maps": 1, "found": 0.0, "found_random": pytest.approx(0.75, abs=0.3)}]
     for told in (figures["all_positive"], figures["some_maps"]):
@@ -219,6 +219,28 @@ def test_energy_is_what_a_map_adds_to_the_next_layer() -> None:
         assert told.energy[number] == pytest.approx(float(added.square().sum()) / (40 * 256), rel=1e-4)
     assert told.places <= 1000
     assert (np.delete(told.weights, _WINDOW) < 0).all()
+
+
+def test_accuracy_gives_both_kinds_of_places_the_same_weight() -> None:
+    true = np.array([True] * 2 + [False] * 8)
+    assert balanced(np.zeros(10, bool), true) == 0.5, "who says outside everywhere has told nothing"
+    assert balanced(np.array([True, False] + [False] * 6 + [True] * 2), true) == pytest.approx((1 / 2 + 6 / 8) / 2)
+    assert balanced(true, true) == 1
+    assert balanced(np.zeros(3, bool), np.ones(3, bool)) is None
+
+
+def test_a_part_without_places_inside_is_told_of() -> None:
+    painter, z = _Painter(), fixed_z(_PRESET, 3, 40)
+    boxes = {0: np.array([[4, 4, 12, 12]], np.float32), 1: np.zeros((0, 4), np.float32)}
+    found, messages = [], []
+    for seed in range(8):
+        try:  # one of the two samples is held out
+            found.append(tell_inside(painter, 1, z, boxes, seed, most_places=1000, held_out_share=0.5, c=1.0).accuracy)
+        except Unmeasurable as fault:
+            messages.append(str(fault))
+    assert found == [None] * len(found)
+    assert 0 < len(messages) < 8
+    assert all("places of layer 1 to be fitted on, 0 lie inside of boxes" in message for message in messages)
 
 
 def test_the_control_of_the_same_energy_comes_as_near_as_its_order_allows() -> None:

@@ -41,12 +41,20 @@ class Given:
         Returns:
             images: uint8[N, size_px, size_px, C], RGB or grey.
         """
+        reader = self._reader(split)
+        drawn = permutation(len(reader), philox(self.subject.seed, stream, _IMAGES, _SPLITS.index(split)))[:most]
+        return reader.images(np.sort(drawn))
+
+    def count(self, split: Literal["train", "heldout"], most: int | None) -> int:
+        """How many pictures `images` would return; none is read."""
+        there = len(self._reader(split))
+        return there if most is None else min(there, most)
+
+    def _reader(self, split: Literal["train", "heldout"]) -> ShardReader:
         if self.shards is None:
             raise Unmeasurable("real pictures are needed: name a run, or the shards with --shards")
         preset = self.subject.preset
-        reader = ShardReader(self.shards, preset.size_px, split, channels=preset.image_channels)
-        drawn = permutation(len(reader), philox(self.subject.seed, stream, _IMAGES, _SPLITS.index(split)))[:most]
-        return reader.images(np.sort(drawn))
+        return ShardReader(self.shards, preset.size_px, split, channels=preset.image_channels)
 
 
 @contextmanager

@@ -5,6 +5,9 @@ from pipelines.measurements.given import Given, Readiness
 from training.draws import Stream
 from training.evaluation.measured import Measured, Unmeasurable
 from training.evaluation.memorisation import memorisation
+from training.presets import Preset
+
+_MOST_BYTES = 4 << 30
 
 
 def check(ready: Readiness) -> None:
@@ -20,9 +23,21 @@ def check(ready: Readiness) -> None:
         )
 
 
+def check_memory(images: int, preset: Preset) -> None:
+    """Raise Unmeasurable where so many training images, which are held in memory at once, are over 4 GiB."""
+    each_bytes = preset.size_px**2 * preset.image_channels
+    if images * each_bytes > _MOST_BYTES:
+        raise Unmeasurable(
+            f"{images:,} training images of {preset.size_px} px are {images * each_bytes / (1 << 30):.1f} GiB in "
+            f"memory, and {_MOST_BYTES >> 30} are allowed; set memorisation.train_images to "
+            f"{_MOST_BYTES // each_bytes} or fewer, drawn by the seed: copies of the others then aren't found"
+        )
+
+
 def take(given: Given) -> Measured:
     """Set samples against held-out images by their distance to training images."""
     settings = given.settings.memorisation
+    check_memory(given.count("train", settings.train_images), given.subject.preset)
     return memorisation(
         given.subject,
         given.images("train", settings.train_images, Stream.MEMORISATION),

@@ -3,9 +3,8 @@
 import numpy as np
 
 from training.evaluation.linear import Few, Row, Split
+from training.evaluation.paper import published
 from training.samples import Images, labelled
-
-_PAPER_LINES = {"cifar10": {"": 0.828, "400": 0.738}, "svhn": {"100": 1 - 0.2248}}
 
 
 def bar_chart(rows: list[Row], split: Split) -> Images:
@@ -17,6 +16,7 @@ def bar_chart(rows: list[Row], split: Split) -> Images:
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # much memory, for few who import this module
     from matplotlib.figure import Figure
 
+    paper = published(split.known)
     columns = ["", *dict.fromkeys(k for row in rows for k in row.few)]
     figure = Figure(figsize=(7.2, 0.5 + 0.22 * len(rows) * (len(columns) + 1)), dpi=100, layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.subplots()
@@ -31,7 +31,7 @@ def bar_chart(rows: list[Row], split: Split) -> Images:
         label = f"{k} labels a class" if k else f"all {len(split.train):,} labels"
         bars = axes.barh(places, values, 0.75 / len(columns), xerr=errors, label=label, color=f"C{number}")
         axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
-        line = _PAPER_LINES.get(split.known or "", {}).get(k)
+        line = None if paper is None else paper.figures.get(f"accuracy_{k}" if k else "accuracy")
         if line is not None:
             axes.axvline(100 * line, color=f"C{number}", linestyle="--", label=f"the paper's {100 * line:.1f} %")
     axes.set_yticks(range(len(rows)), [row.name for row in rows])

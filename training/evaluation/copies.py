@@ -1,14 +1,22 @@
-"""Copies of images that are not quite equal: the forms in which one is looked for, and changed ones to be found."""
+"""Copies of images: equal ones, the forms in which one is looked for that isn't, and changed ones to be found."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from training.samples import Images
 
 STEPS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
+
+
+def equal_to(images: Images, others: Images) -> npt.NDArray[np.bool_]:
+    """bool[N]: which of the images are, byte for byte, one of the others. uint8[N, H, W, C], uint8[M, H, W, C]."""
+    known = {hashlib.sha256(other.tobytes()).digest() for other in others}
+    return np.array([hashlib.sha256(image.tobytes()).digest() in known for image in images], bool)
 
 
 def step_px(images: Images) -> int:

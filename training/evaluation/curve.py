@@ -74,7 +74,7 @@ def learning_curve(
         f"after {last.images_seen:,} images seen, {first.accuracy:.1%} after {first.images_seen:,}{promise}",
         statistics=f"of {min(settings.reference_images, len(part.train))} labelled training images, for every D alike",
         figures=figures,
-        settings=alone.model_dump(mode="json", exclude={"rows", "kmeans", "noise", "supervised"}),
+        settings=alone.model_dump(mode="json", exclude={"rows", "kmeans", "noise", "supervised", "svhn"}),
         pictures={"curve": _chart(ordered)},
         captions={"curve": "Test accuracy over the images that the discriminator had seen; dotted: its random weights"},
     )

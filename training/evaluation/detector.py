@@ -117,7 +117,7 @@ def fit_detector(
     images: uint8[N, H, W, C], square, RGB or grey, N >= 20; boxes: float32[K, 4] for each, pixels.
 
     Raises:
-        ValueError: too few pictures, or boxes in none.
+        ValueError: too few pictures, or boxes in none, or in none of those that it learns from or chooses by.
     """
     settings = settings or DetectorSettings()
     if len(images) < LEAST_PICTURES or len(images) != len(boxes) or not any(len(own) for own in boxes):
@@ -128,6 +128,13 @@ def fit_detector(
     order = permutation(len(images), philox(seed, Stream.BOXES, _PARTS))
     held = max(2, round(len(images) * settings.held_out_share))
     judging, choosing, training = np.split(order, [held // 2, held])
+    for part, what in ((training, "train the detector"), (choosing, "choose its threshold")):
+        if not any(len(boxes[i]) for i in part):
+            with_boxes = sum(1 for own in boxes if len(own))
+            raise ValueError(
+                f"{with_boxes} of {len(boxes)} pictures have boxes, and none of the {len(part)} that {what}; give more "
+                "pictures with boxes"
+            )
     net = _trained(images[training], [boxes[i] for i in training], settings, seed, say or (lambda text: None))
     true = [boxes[i] for i in choosing]
     threshold = _equal_count(probabilities(net, images[choosing]), sum(map(len, true)))

@@ -12,6 +12,7 @@ from torch import Tensor
 from training.draws import Stream, permutation, philox
 from training.evaluation.boxes import Boxes, covered
 from training.evaluation.logistic import fit_logistic
+from training.evaluation.measured import Unmeasurable
 from training.networks import Generator
 from training.samples import generate
 
@@ -27,13 +28,14 @@ class Inside:
 
     weights: float64[maps], of activations in units of their deviation: the probability of being inside rises with the
         activations of maps whose weight is positive
-    accuracy: on held-out samples, half of whose places are inside; 0.5 is chance
+    accuracy: balanced, the mean of the shares of places inside and outside that are told right, on held-out samples;
+        0.5 is chance; None where these have no place of one of the two
     places: how many it was fitted on
     energy: float64[maps], mean square of what each map adds to the next layer
     """
 
     weights: Values
-    accuracy: float
+    accuracy: float | None
     places: int
     energy: Values
 
@@ -81,12 +83,24 @@ def tell_inside(
     z: float32[N, z_dim]; boxes: float32[K, 4] of each sample that was looked at, by its number; c: inverse of the L2
     penalty, as scikit-learn has it.
 
+    Raises:
+        Unmeasurable: the samples that it is fitted on have no place inside, or none outside.
+
     Source: Radford et al. 2016, section 6.3.1.
     Departs: features are divided by their deviation, so that the penalty is the same for all; whole samples are held
     out, for neighbouring places are alike.
     """
     side, maps = generator.plan[-1 - layer].out_px, generator.plan[-1 - layer].outside
     places, inside = _places(boxes, generator.preset.size_px, side, seed, most_places)
+    numbers = np.array(sorted(boxes), np.int64)
+    held = numbers[permutation(len(numbers), philox(seed, Stream.REMOVAL, _PARTS))]
+    judged = np.isin(places[:, 0], held[: max(1, round(len(held) * held_out_share))])
+    fitted_inside, fitted = int(inside[~judged].sum()), int((~judged).sum())
+    if fitted_inside in (0, fitted):
+        raise Unmeasurable(
+            f"of {fitted} places of layer {layer} to be fitted on, {fitted_inside} lie inside of boxes; "
+            "a regression needs both: look at more samples, or hold out a smaller share of them"
+        )
     features = np.zeros((len(places), maps), np.float32)
     squares = torch.zeros(maps, dtype=torch.float64)
     start = 0
@@ -105,14 +119,18 @@ def tell_inside(
     weight = getattr(generator, generator.plan[-layer].name).weight.detach()[:maps]
     handed_on = weight.to(torch.float64).square().flatten(1).sum(dim=1).cpu().numpy()
     energy = squares.numpy() / (len(z) * side**2) * handed_on
-    numbers = np.array(sorted(boxes), np.int64)
-    held = numbers[permutation(len(numbers), philox(seed, Stream.REMOVAL, _PARTS))]
-    judged = np.isin(places[:, 0], held[: max(1, round(len(held) * held_out_share))])
     deviation = features.std(axis=0, dtype=np.float64)
     scaled = features / np.where(deviation > 0, deviation, 1.0)
     model = fit_logistic(scaled[~judged], inside[~judged], c)
-    accuracy = float((model.predict(scaled[judged]) == inside[judged]).mean())
-    return Inside(model.weights, accuracy, int((~judged).sum()), energy)
+    accuracy = balanced(model.predict(scaled[judged]), inside[judged])
+    return Inside(model.weights, accuracy, fitted, energy)
+
+
+def balanced(said: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_]) -> float | None:
+    """The mean of the shares of each kind that are told right; None where there is none of one kind."""
+    if true.all() or not true.any():
+        return None
+    return float((said[true].mean() + (~said[~true]).mean()) / 2)
 
 
 def _places(

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from training.draws import Stream, permutation, philox
 from training.evaluation.features import Features, mean_squared_norm
-from training.evaluation.protocol import choose_c, drawn_rows, few_labels
+from training.evaluation.measured import Unmeasurable
+from training.evaluation.protocol import at_edge, choose_c, drawn_rows, few_labels, stratified
 from training.evaluation.svm import fit_svm
 from training.samples import Images
 
@@ -28,7 +29,7 @@ class LinearSettings(BaseModel):
         default=(0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
         min_length=1,
         description="weights C of the errors to choose from, as multiples of 1 / the features' mean squared length, so "
-        "that one grid suits all rows",
+        "that one grid suits all rows; where the best is at the edge, up to 4 more beyond it are tried",
     )
     validation_share: float = Field(
         default=0.2, gt=0, lt=1, description="share of the training images that chooses C and the supervised settings"
@@ -88,12 +89,19 @@ class Split:
 
 @dataclass(frozen=True)
 class Few:
-    """Test accuracy of classifiers that had few labels; the deviation is that of the draws, null of one alone."""
+    """Test accuracy of classifiers that had few labels.
+
+    deviation: of the draws, null of one alone
+    c_at_edge: whether C is the smallest or largest that was tried
+    chosen_with: labels a class that chose C, or the supervised settings; more than the classifiers had
+    """
 
     mean: float
     deviation: float | None
     draws: int
     c: float | None = None
+    c_at_edge: bool | None = None
+    chosen_with: int | None = None
 
 
 @dataclass(frozen=True)
@@ -101,9 +109,12 @@ class Row:
     """A row of the table.
 
     c, c_tried: C of the SVM; and the validation accuracy of each that was tried, as multiples of `c_unit`
+    c_at_edge: whether C is the smallest or largest that was tried
+    converged: whether the fits of all labels and of few did
     gradient_norm, gap: relative gradient of the SVM's objective where the solver ended, and duality gap
     few: by labels a class
     trials: of the supervised search
+    procedure: figures of the paper's procedure on SVHN, plain values
     """
 
     name: str
@@ -114,18 +125,23 @@ class Row:
     c: float | None = None
     c_unit: float | None = None
     c_tried: dict[str, float] = field(default_factory=dict)
+    c_at_edge: bool | None = None
+    converged: bool | None = None
     gradient_norm: float | None = None
     gap: float | None = None
     iterations: int | None = None
     trials: list[dict[str, float]] = field(default_factory=list)
+    procedure: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
     def figures(self) -> dict[str, Any]:
-        """Plain values; not the seconds, which another run would not repeat."""
-        plain = {k: v for k, v in asdict(self).items() if v not in (None, {}, []) and k not in ("seconds", "few")}
+        """Plain values; not the seconds, which another run would not repeat, nor the procedure's, of their own."""
+        left_out = ("seconds", "few", "procedure")
+        plain = {k: v for k, v in asdict(self).items() if v not in (None, {}, []) and k not in left_out}
         for per_class, few in self.few.items():
             plain |= {f"accuracy_{per_class}": few.mean, f"deviation_{per_class}": few.deviation}
-            plain |= {f"draws_{per_class}": few.draws} | ({} if few.c is None else {f"c_{per_class}": few.c})
+            told = {"draws": few.draws, "c": few.c, "c_at_edge": few.c_at_edge, "chosen_with": few.chosen_with}
+            plain |= {f"{name}_{per_class}": value for name, value in told.items() if value is not None}
         return plain
 
     @staticmethod
@@ -134,10 +150,26 @@ class Row:
         return Row(**{**plain, "few": {k: Few(**few) for k, few in plain["few"].items()}})
 
 
-def few_of(accuracies: npt.NDArray[np.float64], c: float | None = None) -> Few:
+def few_of(
+    accuracies: npt.NDArray[np.float64],
+    c: float | None = None,
+    c_at_edge: bool | None = None,
+    chosen_with: int | None = None,
+) -> Few:
     """Mean and deviation of the draws' accuracies: float64[draws]."""
     deviation = round(float(accuracies.std(ddof=1)), 4) if len(accuracies) > 1 else None
-    return Few(round(float(accuracies.mean()), 4), deviation, len(accuracies), c)
+    return Few(round(float(accuracies.mean()), 4), deviation, len(accuracies), c, c_at_edge, chosen_with)
+
+
+def check_choosing(split: Split, settings: LinearSettings, seed: int) -> None:
+    """Raise Unmeasurable where the images that choose C leave a class with none to train or to validate on."""
+    labels = split.train_labels[_drawn(len(split.train), settings.choose_images, seed, 3)]
+    try:
+        stratified(labels, settings.validation_share, seed)
+    except ValueError as error:
+        raise Unmeasurable(f"features.validation_share, or features.choose_images={len(labels)}: {error}") from error
+    if len(np.unique(labels)) < 2:
+        raise Unmeasurable(f"features.choose_images={len(labels)} are of one class; set it higher")
 
 
 def classify(
@@ -153,13 +185,23 @@ def classify(
     """The row of some features: C by the validation part, then one SVM of all labels, then several of few.
 
     Of few labels C is chosen once, on training images of a draw of its own: half of them, as many as a draw that is
-    tested has, are fitted, the other half validates.
+    tested has, are fitted, the other half validates. So C has seen twice as many labels as a classifier.
 
     train: float[N, F]; test: float[M, F], in the order of the split's pictures.
 
+    Raises:
+        Unmeasurable: the features aren't finite, or are 0 in every image.
+
     Source: Radford et al. 2016, section 5.1; C chosen as in the authors' SVHN code.
     """
-    unit = 1 / max(mean_squared_norm(train), 1e-30)
+    squared, of_test = mean_squared_norm(train), mean_squared_norm(test)
+    if not (np.isfinite(squared + of_test) and squared > 0):
+        raise Unmeasurable(
+            f"{name}: the features' mean squared length is {squared:.3g} in training and {of_test:.3g} in test images, "
+            "and a classifier needs finite ones that aren't all 0; the network has collapsed or diverged: take an "
+            "earlier checkpoint"
+        )
+    unit = 1 / squared
     labels, candidates = split.train_labels, [unit * c for c in settings.c]
     rows = _drawn(len(train), settings.choose_images, seed, 3)
     part, of_part = (train, labels) if len(rows) == len(train) else (train[rows], labels[rows])
@@ -168,12 +210,13 @@ def classify(
     svm = fit_svm(train, labels, c)
     accuracy = float((svm.predict(test) == split.test_labels).mean())
     say(f"{name}: {accuracy:.2%} of the test images with all labels")
-    few = {}
+    few, converged = {}, svm.converged
     for k in settings.per_class:
         rows = drawn_rows(labels, min(2 * k, split.fewest), settings.draws, seed)  # a draw that is not tested
-        of_few, _ = choose_c(train[rows], labels[rows], candidates, 0.5, seed)
-        found = few_labels(train, labels, test, split.test_labels, k, settings.draws, of_few, seed)
-        few[str(k)] = few_of(found, _short(of_few))
+        of_few, tried_few = choose_c(train[rows], labels[rows], candidates, 0.5, seed)
+        found, all_did = few_labels(train, labels, test, split.test_labels, k, settings.draws, of_few, seed)
+        few[str(k)] = few_of(found, _short(of_few), at_edge(of_few, tried_few), min(2 * k, split.fewest))
+        converged &= all_did
         say(f"{name}: {found.mean():.2%} with {k} labels a class")
     return Row(
         name=name,
@@ -183,7 +226,9 @@ def classify(
         few=few,
         c=_short(c),
         c_unit=_short(unit),
-        c_tried={f"{tried_c / unit:.3g}": round(found, 4) for tried_c, found in tried.items()},
+        c_tried={f"{tried_c / unit:.3g}": round(right, 4) for tried_c, right in tried.items()},
+        c_at_edge=at_edge(c, tried),
+        converged=converged,
         gradient_norm=_short(svm.gradient_norm),
         gap=_short(svm.gap),
         iterations=int(svm.iterations),

@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from training.draws import Stream, permutation, philox
 from training.evaluation.copies import CHANGES
 from training.evaluation.measured import Measured, Subject, Unmeasurable
-from training.evaluation.nearer import Floats, Floor, Rule, Verdict, below, compared, floor_of, overall
-from training.evaluation.neighbours import Codes, Nearest
+from training.evaluation.nearer import NEAR, Rule, Verdict, below, compared, equally_weighted, floor_of, overall
+from training.evaluation.neighbours import Codes, Nearest, relative
 from training.evaluation.pairs import cumulative_chart, pair_sheet
 from training.evaluation.spaces import Space, code_space, feature_space, pixel_space
 from training.samples import Images, fixed_z, generate
@@ -20,8 +21,9 @@ LEAST_HELDOUT = 20
 RULE = (
     "memorised in a space: of the samples, more than {times:g} times as many as of matched held-out images are "
     "relatively nearer than the nearest 5 % of these, by a chance under {significance:g} if they were alike "
-    "(precedence test); no power: not so, but changed copies of training images aren't called memorised either. In "
-    "all: memorised where more than half of the spaces with power say so, no power where none has any, else not"
+    "(precedence test); no power: not so, but changed copies of training images aren't called memorised either, or "
+    f"fewer than {round(1 / NEAR)} held-out images, equally weighted, stand for those like the samples. In all: "
+    "memorised where more than half of the spaces with power say so, no power where none has any, else not"
 )
 FARTHER = (
     "samples lie farther from training images than held-out ones do, as bad pictures would: that proves nothing either "
@@ -116,7 +118,7 @@ def memorisation(
         statistics=f"G: standing, of 512 z; D: of {min(settings.reference_images, len(train))} training images",
         figures={
             "verdict": verdict,
-            "rule": RULE.format(times=settings.times, significance=settings.significance),
+            "rule": RULE.format(times=settings.times, significance=settings.significance, least=round(1 / NEAR)),
             "samples_lie_farther": farther,
             "samples": settings.samples,
             "heldout": len(heldout),
@@ -136,21 +138,29 @@ def _figures(found: Mapping[str, Nearest], like: Mapping[str, Nearest], rule: Ru
     """A space's figures, from the nearest training images and the nearest held-out ones of all that was looked for."""
     heldout, samples = relative(found["held-out"]), relative(found["samples"])
 
-    def matched(kind: str) -> Floor:
-        return floor_of(heldout, weights=np.bincount(like[kind].rows.ravel(), minlength=len(heldout)))
+    def weights(kind: str) -> npt.NDArray[np.int64]:
+        return np.bincount(like[kind].rows.ravel(), minlength=len(heldout))
 
-    controls = {}
+    controls: dict[str, Any] = {}
     for kind in CHANGES:
-        copies, floor = relative(found[kind]), matched(kind)
-        controls[kind] = {"share_below_5": round(floor.share(copies), 4), "memorised": rule.met(copies, floor)}
-    floor = matched("samples")
-    memorised, able = rule.met(samples, floor), all(control["memorised"] for control in controls.values())
-    verdict: Verdict = "memorised" if memorised else "not" if able else "no power"
-    power, chance = min(float(control["share_below_5"]) for control in controls.values()), floor.rank / floor.count
-    needed = (rule.needed(len(samples), floor) / len(samples) - chance) / max(power - chance, 1e-9)
+        copies, floor = relative(found[kind]), floor_of(heldout, weights=weights(kind))
+        controls[kind] = {
+            "share_below_5": None if floor is None else round(floor.share(copies), 4),
+            "memorised": floor is not None and rule.met(copies, floor),
+        }
+    floor = floor_of(heldout, weights=weights("samples"))
+    verdict: Verdict = "no power"
+    needed, shares = float("inf"), [control["share_below_5"] for control in controls.values()]
+    if floor is not None:
+        able = all(control["memorised"] for control in controls.values())
+        verdict = "memorised" if rule.met(samples, floor) else "not" if able else "no power"
+        if None not in shares:
+            chance = floor.rank / floor.count
+            needed = (rule.needed(len(samples), floor) / len(samples) - chance) / max(min(shares) - chance, 1e-9)
     return {
         "verdict": verdict,
-        "matched": below(samples, floor, "5") | {"heldout_equally_weighted": floor.count},
+        "matched": ({} if floor is None else below(samples, floor, "5"))
+        | {"heldout_equally_weighted": equally_weighted(weights("samples"))},
         "relative": compared(samples, heldout),
         "plain": compared(found["samples"].distances[:, 0], found["held-out"].distances[:, 0]),
         "copies": controls,
@@ -167,12 +177,6 @@ def _agreement(found: Mapping[str, Mapping[str, Nearest]]) -> dict[str, float] |
     first, *others = found.values()
     kinds = {kind: [of[kind].rows[:, 0] == first[kind].rows[:, 0] for of in others] for kind in first}
     return {kind: round(float(np.logical_and.reduce(same).mean()), 4) for kind, same in kinds.items()}
-
-
-def relative(nearest: Nearest) -> Floats:
-    """float64[Q]: the nearest's distance as a share of the last one's; 1 where all are equally near."""
-    first, last = nearest.distances[:, 0], nearest.distances[:, -1]
-    return np.divide(first, last, out=np.ones_like(first), where=last > 0)
 
 
 def _spaces(
@@ -215,8 +219,11 @@ def _split(queries: Mapping[str, Images], nearest: Nearest) -> dict[str, Nearest
 def _sentence(verdict: Verdict, figures: Mapping[str, Any]) -> str:
     def told(name: str) -> str:
         of = figures[name]
-        copies = min(control["share_below_5"] for control in of["copies"].values())
-        return f"{name}: {of['matched']['share_below_5']:.1%} (copies: {copies:.1%} or more)"
+        if "share_below_5" not in of["matched"]:
+            return f"{name}: unknown, too few are like them"
+        shares = [control["share_below_5"] for control in of["copies"].values()]
+        copies = "unknown" if None in shares else f"{min(shares):.1%} or more"
+        return f"{name}: {of['matched']['share_below_5']:.1%} (copies: {copies})"
 
     head = {"memorised": "Memorised", "not": "Not memorised", "no power": "No verdict, the test has no power"}[verdict]
     seen = [of["least_share_of_copies_called_memorised"] for of in figures.values()]

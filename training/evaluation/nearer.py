@@ -46,15 +46,22 @@ class Rule:
         return int((samples < floor.distance).sum()) >= self.needed(len(samples), floor)
 
 
-def floor_of(heldout: Floats, share: float = NEAR, weights: npt.NDArray[np.integer] | None = None) -> Floor:
-    """The distance below which a share of the held-out ones lie.
+def equally_weighted(weights: npt.NDArray[np.integer]) -> int:
+    """How many equally weighted images say as much as these: sum(w)^2 / sum(w^2) (Kish 1965)."""
+    w = weights.astype(np.float64)
+    return int(w.sum() ** 2 / np.square(w).sum() + 1e-9)
 
-    weights: how often each of them counts; the floor's count is then how many equally weighted ones say as much,
-    sum(w)^2 / sum(w^2) (Kish 1965).
+
+def floor_of(heldout: Floats, share: float = NEAR, weights: npt.NDArray[np.integer] | None = None) -> Floor | None:
+    """The distance below which a share of the held-out ones lie; None where the share is less than one image.
+
+    weights: how often each of them counts; the floor's count is then that of `equally_weighted`.
     """
-    w = np.ones(len(heldout)) if weights is None else weights.astype(np.float64)
-    count = int(w.sum() ** 2 / np.square(w).sum() + 1e-9)
-    rank = max(1, int(share * count + 1e-9))
+    w = np.ones(len(heldout), np.int64) if weights is None else weights
+    count = equally_weighted(w)
+    rank = int(share * count + 1e-9)
+    if not rank:
+        return None
     order = np.argsort(heldout, kind="stable")
     reached = np.cumsum(w[order]) / w.sum()
     return Floor(float(heldout[order[np.searchsorted(reached, rank / count - 1e-12)]]), rank, count)
@@ -101,17 +108,23 @@ def overall(verdicts: list[Verdict]) -> Verdict:
 
 
 def below(samples: Floats, floor: Floor, name: str) -> dict[str, float]:
-    """The share of samples below a floor, and the chance of as many or more."""
+    """The share of samples below a floor, the chance of as many or more, and the floor's rank and count."""
     count = int((samples < floor.distance).sum())
     chance = precedence(len(samples), floor.count, floor.rank, count)
-    return {f"share_below_{name}": round(floor.share(samples), 4), f"p_below_{name}": _digits(chance)}
+    return {
+        f"share_below_{name}": round(floor.share(samples), 4),
+        f"p_below_{name}": _digits(chance),
+        f"rank_{name}": floor.rank,
+        f"count_{name}": floor.count,
+    }
 
 
 def compared(samples: Floats, heldout: Floats) -> dict[str, Any]:
     """The distances of samples against those of held-out images.
 
     share_below_5, share_below_1: of the samples, nearer than the nearest 5 or 1 % of the held-out; p_below_5, ...: how
-    likely as many or more are if both sets were alike (`precedence`)
+    likely as many or more are if both sets were alike (`precedence`); rank_5, count_5, ...: that nearest one's number,
+    and of how many. Left out where the share is less than one image
     nearer: the chance that a sample is nearer than a held-out image (ties count half): 0.5 if alike; p_nearer:
     Mann-Whitney, one-sided
     ks, p_ks: the largest difference of the two distributions (Kolmogorov-Smirnov, two-sided)
@@ -121,7 +134,9 @@ def compared(samples: Floats, heldout: Floats) -> dict[str, Any]:
         "median_heldout": _digits(np.median(heldout)),
     }
     for share in SHARES:
-        figures |= below(samples, floor_of(heldout, share), f"{round(100 * share)}")
+        floor = floor_of(heldout, share)
+        if floor is not None:
+            figures |= below(samples, floor, f"{round(100 * share)}")
     ranks = stats.mannwhitneyu(samples, heldout, alternative="less")
     figures["nearer"] = round(1 - float(ranks.statistic) / (len(samples) * len(heldout)), 4)
     figures["p_nearer"] = _digits(ranks.pvalue)

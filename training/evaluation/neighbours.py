@@ -25,6 +25,12 @@ class Nearest:
     rows: npt.NDArray[np.int64]
 
 
+def relative(nearest: Nearest) -> npt.NDArray[np.float64]:
+    """float64[Q]: the nearest's distance as a share of the last one's; 1 where all are equally near."""
+    first, last = nearest.distances[:, 0], nearest.distances[:, -1]
+    return np.divide(first, last, out=np.ones_like(first), where=last > 0)
+
+
 def nearest_features(versions: Sequence[Tensor], blocks: Iterable[Tensor], k: int) -> Nearest:
     """The k rows of the blocks that are nearest to each query, by Euclidean distance.
 

@@ -72,11 +72,14 @@ def removal(
     from; drawn: boxes by hand on some of the samples, by number, to fit the regression with.
 
     Raises:
-        Unmeasurable: there are hardly any objects to remove, or the settings don't fit the network.
-        ValueError: too few pictures to train a detector.
+        Unmeasurable: too few pictures or boxes to train a detector, hardly any objects to remove, or the settings
+            don't fit the network.
     """
     subject.say(f"removal: training a detector on {len(images):,} pictures")
-    detector = fit_detector(images, boxes, settings.detector, subject.seed, subject.say)
+    try:
+        detector = fit_detector(images, boxes, settings.detector, subject.seed, subject.say)
+    except ValueError as error:
+        raise Unmeasurable(f"evaluate.boxes: {error}") from error
     figures, pictures = remove(subject.generator, detector.find, settings, subject.seed, drawn, subject.say)
     thing, few, every = settings.thing, figures["some_maps"], figures["all_positive"]
     return Measured(
@@ -158,7 +161,7 @@ def remove(
         "boxes": sum(map(len, known.values())),
         "boxes_by": "the detector" if drawn is None else "hand",
         "regression_places": fitted.places,
-        "regression_accuracy": round(fitted.accuracy, 4),
+        "regression_balanced_accuracy": None if fitted.accuracy is None else round(fitted.accuracy, 4),
         "regression_accuracy_by_chance": 0.5,
         "found_before": round(trial.objects, 4),
         "all_positive": every,

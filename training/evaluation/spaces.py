@@ -14,6 +14,7 @@ from torch import Tensor
 from training.adversarial import pixels_to_unit
 from training.evaluation.copies import versions
 from training.evaluation.features import pooled_features
+from training.evaluation.measured import Unmeasurable
 from training.evaluation.neighbours import BLOCK_IMAGES, Codes, Nearest, nearest_codes, nearest_features
 from training.networks import Discriminator, reference_statistics
 from training.samples import Images
@@ -80,6 +81,9 @@ def feature_space(discriminator: Discriminator, reference: Images) -> Iterator[S
     """The discriminator's pooled features less their mean; batch norm has the statistics of `reference` in the block.
 
     reference: uint8[N, H, W, C].
+
+    Raises:
+        Unmeasurable: the features aren't finite.
     """
     device = next(discriminator.parameters()).device
 
@@ -92,6 +96,8 @@ def feature_space(discriminator: Discriminator, reference: Images) -> Iterator[S
 
     with reference_statistics(discriminator, unit(reference)):
         middle = features(reference).mean(dim=0)
+        if not middle.isfinite().all():
+            raise Unmeasurable("D's features aren't finite, so nothing is near to anything; take an earlier checkpoint")
         means = "Euclidean distance of D's features, max-pooled to 4x4; the nearer of the two mirror images"
         yield Space("features", means, lambda images: features(images).sub_(middle), shifts=False)
 

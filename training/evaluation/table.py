@@ -9,13 +9,16 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from training.draws import Stream, philox
-from training.evaluation import supervised
+from training.evaluation import supervised, svhn
 from training.evaluation.bars import bar_chart
+from training.evaluation.copies import equal_to
 from training.evaluation.features import Features, extract, reference_batch, standardise
 from training.evaluation.kmeans import KMeansSettings, fit_patches
-from training.evaluation.linear import Few, LinearSettings, Row, Split, classify, few_of
+from training.evaluation.linear import Few, LinearSettings, Row, Split, check_choosing, classify, few_of
 from training.evaluation.measured import Measured, Subject, Unmeasurable
 from training.evaluation.noise import NoiseSettings, train_on_noise
+from training.evaluation.paper import published
+from training.evaluation.protocol import ProtocolSettings
 from training.evaluation.supervised import SupervisedSettings
 from training.networks import Discriminator, build
 from training.samples import Images
@@ -23,10 +26,6 @@ from training.samples import Images
 RowName = Literal["trained", "random", "noise", "kmeans", "pixels", "supervised"]
 ROWS: tuple[RowName, ...] = get_args(RowName)
 
-PAPER = {
-    "cifar10": "82.8 % (all labels), 73.8 +- 0.4 % (400 per class), with a D trained on ImageNet-1k",
-    "svhn": "22.48 % test error with 1,000 labels, a supervised CNN 28.87 % validation error",
-}
 _SAYS = {
     "trained": "D's features",
     "random": "D with the random weights that its training began with",
@@ -59,6 +58,10 @@ class FeaturesSettings(LinearSettings):
     kmeans: KMeansSettings = Field(default_factory=KMeansSettings, description="The row kmeans")
     noise: NoiseSettings = Field(default_factory=NoiseSettings, description="The row noise")
     supervised: SupervisedSettings = Field(default_factory=SupervisedSettings, description="The row supervised")
+    svhn: ProtocolSettings | None = Field(
+        default_factory=ProtocolSettings,
+        description="The paper's procedure on SVHN, for the rows trained and random of labelled.kind=svhn; none: not",
+    )
 
     @field_validator("rows")
     @classmethod
@@ -81,12 +84,18 @@ def features_table(
     keep: is given each row as it is ready
 
     Raises:
-        Unmeasurable: the pictures are not of the network's size, or too few for `per_class`.
+        Unmeasurable: the pictures are not of the network's size, or too few for `per_class` or SVHN's procedure.
 
     Source: Radford et al. 2016, section 5.1, table 1; the controls but K-means and supervised are ours.
     """
     split = split.part(settings.train_images, settings.test_images, subject.seed)
     _check(subject, split, settings)
+    repeated = int(equal_to(split.test, split.train).sum())
+    if repeated == len(split.test):
+        raise Unmeasurable(
+            f"all {repeated} test images are training images too, so nothing would be tested; set "
+            "evaluate.labelled.test to others"
+        )
     done = dict(finished or {})
     for name in settings.rows:
         if name not in done:
@@ -94,7 +103,7 @@ def features_table(
             done[name] = replace(_row(name, subject, split, settings), seconds=round(time.monotonic() - began, 1))
             if keep is not None:
                 keep(done[name])
-    return _measured([done[name] for name in settings.rows], subject, split, settings)
+    return _measured([done[name] for name in settings.rows], subject, split, settings, repeated)
 
 
 def _check(subject: Subject, split: Split, settings: FeaturesSettings) -> None:
@@ -109,13 +118,20 @@ def _check(subject: Subject, split: Split, settings: FeaturesSettings) -> None:
             f"per_class={most} asks for more labels of a class than the smallest has, {split.fewest}; "
             "set features.per_class lower, or features.train_images higher"
         )
+    check_choosing(split, settings, subject.seed)
+    if split.known == "svhn" and settings.svhn is not None:
+        svhn.check_procedure(split, settings.svhn, subject.seed)
 
 
 def _row(name: RowName, subject: Subject, split: Split, settings: FeaturesSettings) -> Row:
     if name == "supervised":
         return _supervised(subject, split, settings)
     train, test = _features(name, subject, split, settings)
-    return classify(name, _SAYS[name], train, test, split, settings, subject.seed, subject.say)
+    row = classify(name, _SAYS[name], train, test, split, settings, subject.seed, subject.say)
+    if split.known != "svhn" or settings.svhn is None or name not in svhn.ROWS:
+        return row
+    subject.say(f"{name}: the paper's procedure with {settings.svhn.labels:,} labels")
+    return replace(row, procedure=svhn.by_procedure(train, test, split, settings.svhn, subject.seed))
 
 
 def _features(name: RowName, subject: Subject, split: Split, settings: FeaturesSettings) -> tuple[Features, Features]:
@@ -184,17 +200,21 @@ def _supervised(subject: Subject, split: Split, settings: FeaturesSettings) -> R
             rows = [draw.choice(np.flatnonzero(split.train_labels == x), k, replace=False) for x in range(classes)]
             drawn = np.concatenate(rows)
             reached.append(tested(split.train[drawn], split.train_labels[drawn], own.few_epochs, subject.seed + number))
-        few[str(k)] = few_of(np.array(reached))
+        few[str(k)] = few_of(np.array(reached), chosen_with=len(split.train) // classes)
     return Row(
         "supervised", _SAYS["supervised"], supervised.last_units(preset), round(accuracy, 4), few, trials=found.tried
     )
 
 
-def _measured(rows: list[Row], subject: Subject, split: Split, settings: FeaturesSettings) -> Measured:
-    by_name = {row.name: row for row in rows}
+def _measured(rows: list[Row], subject: Subject, split: Split, settings: FeaturesSettings, repeated: int) -> Measured:
+    by_name, paper = {row.name: row for row in rows}, published(split.known)
     words = _SAYS | {"noise": f"D trained on {settings.noise.images:,} images of noise"}
     others = [f"{words[row.name]} {row.accuracy:.1%}" for row in rows if row.name != "trained"]
     told = ". D was told classes in its training; here each image is equally of all" if subject.preset.classes else ""
+    by_procedure = {row.name: row.procedure for row in rows if row.procedure}
+    told += svhn.told(rows, settings.scaling == "standard")
+    undone = [row.name for row in rows if row.converged is False]
+    told += f". The fit of {', '.join(undone)} did not converge: the figure may be too low" if undone else ""
     gain = 100 * (by_name["trained"].accuracy - by_name["random"].accuracy)
     figures: dict[str, Any] = {row.name: row.accuracy for row in rows if row.name != "trained"}
     figures = {
@@ -205,7 +225,10 @@ def _measured(rows: list[Row], subject: Subject, split: Split, settings: Feature
         "chance": round(float(np.bincount(split.test_labels).max() / len(split.test_labels)), 4),
         "train_images": len(split.train),
         "test_images": len(split.test),
+        "test_images_in_training": repeated,
         "rows": [row.figures() for row in rows],
+        **({} if paper is None else {"paper": dict(paper.figures)}),
+        **({"svhn_procedure": by_procedure} if by_procedure else {}),
     }
     return Measured(
         says=f"A linear SVM on D's features, after {subject.checkpoint.images_seen:,} images seen, puts "
@@ -217,7 +240,8 @@ def _measured(rows: list[Row], subject: Subject, split: Split, settings: Feature
         pictures={"features": bar_chart(rows, split)},
         captions={
             "features": "Test accuracy of a linear classifier on each kind of features; of few labels the mean of the "
-            "draws with their deviation. Dashed: the paper's figures"
+            "draws with their deviation, where C was chosen by twice as many labels, and the settings of the row "
+            "supervised by all of them. Dashed: the paper's figures"
         },
-        paper=PAPER.get(split.known or ""),
+        paper=None if paper is None else paper.words,
     )
