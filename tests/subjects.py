@@ -38,21 +38,26 @@ class Shows(Generator):
         return self.bank[((z[:, 0] + 1) / 2 * len(self.bank)).long().clamp(0, len(self.bank) - 1)]
 
 
+def checkpoint_of(preset: Preset, weights: int = 0, seed: int = 0, images_seen: int = 128) -> Checkpoint:
+    """A checkpoint of networks that learned nothing, as they are built by the seed `weights`."""
+    generator, discriminator = build(preset, weights, torch.device("cpu"))
+    return Checkpoint(
+        update=images_seen // preset.batch_images,
+        images_seen=images_seen,
+        seconds=1.0,
+        seed=seed,
+        samples=20,
+        preset=preset.model_dump(),
+        precision="float32",
+        generator={name: value.contiguous() for name, value in generator.state_dict().items()},
+        discriminator={name: value.contiguous() for name, value in discriminator.state_dict().items()},
+    )
+
+
 def subject(generator: Generator, discriminator: Discriminator | None = None, seed: int = 0) -> Subject:
     """A subject with these networks, as if they had been loaded; without a discriminator a fresh one."""
     fresh = build(generator.preset, 0, torch.device("cpu"))[1] if discriminator is None else discriminator
-    checkpoint = Checkpoint(
-        update=0,
-        images_seen=0,
-        seconds=0.0,
-        seed=0,
-        samples=0,
-        preset=generator.preset.model_dump(mode="json"),
-        precision="float32",
-        generator={},
-        discriminator={},
-    )
-    made = Subject(checkpoint, seed=seed)
+    made = Subject(checkpoint_of(generator.preset), seed=seed)
     made.__dict__["generator"] = generator.eval()
     made.__dict__["discriminator"] = fresh.eval()
     return made

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from shard_fixture import draw_images, write_shards
+from subjects import checkpoint_of
 from typer.testing import CliRunner
 
 from manifests.store import Folder
@@ -19,7 +19,6 @@ from pipelines.run import RunError
 from pipelines.written import RecipeError
 from training import checkpoint
 from training.evaluation.measured import Unmeasurable
-from training.networks import build
 from training.presets import resolve
 
 SMALL = ("--set", "walk.points=3", "--set", "walk.columns=4", "--set", "walk.reference_images=16")
@@ -28,19 +27,7 @@ SMALL = ("--set", "walk.points=3", "--set", "walk.columns=4", "--set", "walk.ref
 def save(folder: Folder, images_seen: int = 640, seed: int = 1) -> None:
     """A checkpoint of networks that learned nothing."""
     preset = resolve("paper-64", size_px=32, width=4, batch_images=8)
-    generator, discriminator = build(preset, seed, torch.device("cpu"))
-    state = checkpoint.Checkpoint(
-        update=images_seen // 8,
-        images_seen=images_seen,
-        seconds=1.0,
-        seed=seed,
-        samples=20,
-        preset=preset.model_dump(),
-        precision="float32",
-        generator={name: value.contiguous() for name, value in generator.state_dict().items()},
-        discriminator={name: value.contiguous() for name, value in discriminator.state_dict().items()},
-    )
-    checkpoint.save(folder, state, keep=5)
+    checkpoint.save(folder, checkpoint_of(preset, seed, seed, images_seen), keep=5)
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from subjects import checkpoint_of
 
 from training.checkpoint import Checkpoint
 from training.draws import Stream, philox
@@ -25,26 +25,13 @@ from training.evaluation.exemplars import (
 )
 from training.evaluation.formulas import FACES, Formula, check_formulas, ready_formulas
 from training.evaluation.measured import Unmeasurable
-from training.networks import build
 from training.presets import resolve
 
 SMILE = Concept(name="smiling", shows={"smile": 1, "glasses": 0})
 
 
 def checkpoint(seed: int = 0) -> Checkpoint:
-    preset = resolve("mnist-28", width=4)
-    generator, discriminator = build(preset, seed, torch.device("cpu"))
-    return Checkpoint(
-        update=1,
-        images_seen=128,
-        seconds=1.0,
-        seed=0,
-        samples=10,
-        preset=preset.model_dump(),
-        precision="float32",
-        generator={name: weight.contiguous() for name, weight in generator.state_dict().items()},
-        discriminator={name: weight.contiguous() for name, weight in discriminator.state_dict().items()},
-    )
+    return checkpoint_of(resolve("mnist-28", width=4), weights=seed)
 
 
 def test_candidates_are_those_that_show_all_of_it_surest_first() -> None:

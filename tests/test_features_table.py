@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from subjects import checkpoint_of
 from test_supervised import classed
 
 from manifests.store import Folder
@@ -25,7 +26,6 @@ from training.evaluation.measured import Measured, Subject, Unmeasurable
 from training.evaluation.noise import NoiseSettings
 from training.evaluation.supervised import SupervisedSettings
 from training.evaluation.table import ROWS, FeaturesSettings, features_table
-from training.networks import build
 from training.presets import resolve
 
 ROOT = Path(__file__).parent.parent
@@ -45,18 +45,7 @@ SHORT = SETTINGS.model_copy(update={"rows": ("trained", "random")})
 
 
 def _checkpoint(images_seen: int = 640, weights_of: int = 9) -> Checkpoint:
-    generator, discriminator = build(PRESET, weights_of, CPU)
-    return Checkpoint(
-        update=images_seen // 16,
-        images_seen=images_seen,
-        seconds=1.0,
-        seed=4,
-        samples=100,
-        preset=PRESET.model_dump(),
-        precision="float32",
-        generator={name: value.contiguous() for name, value in generator.state_dict().items()},
-        discriminator={name: value.contiguous() for name, value in discriminator.state_dict().items()},
-    )
+    return checkpoint_of(PRESET, weights_of, seed=4, images_seen=images_seen)
 
 
 def _split() -> Split:

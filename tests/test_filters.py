@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from subjects import checkpoint_of
 from torch import Tensor
 
 from pipelines.measurements import filters as measurement
 from pipelines.measurements.given import Given, Readiness
 from pipelines.recipe import EvaluateSettings
-from training.checkpoint import Checkpoint
 from training.evaluation.filters import FiltersSettings, answers, cut, filters, selectivity
 from training.evaluation.guided import GuidedDiscriminator, convolutions, guided_gradients, receptive_field
 from training.evaluation.measured import Subject, Unmeasurable
@@ -39,19 +39,7 @@ def _tensor(images: npt.NDArray[np.uint8]) -> Tensor:
 
 
 def _subject(preset: Preset, seed: int = 0) -> Subject:
-    generator, discriminator = build(preset, 7, torch.device("cpu"))
-    checkpoint = Checkpoint(
-        update=0,
-        images_seen=0,
-        seconds=0.0,
-        seed=7,
-        samples=1,
-        preset=preset.model_dump(),
-        precision="float32",
-        generator=dict(generator.state_dict()),
-        discriminator=dict(discriminator.state_dict()),
-    )
-    return Subject(checkpoint, seed)
+    return Subject(checkpoint_of(preset, weights=7, seed=7), seed)
 
 
 def _plain_guided(discriminator: Discriminator, image: Tensor, number: int, place: tuple[int, int]) -> Tensor:

@@ -8,15 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import scipy.io
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from subjects import checkpoint_of
 
 from pipelines.labelled.classes import LabelledSettings, read_labelled
 from pipelines.measurements.features import take
 from pipelines.measurements.given import Given
 from pipelines.recipe import EvaluateSettings
-from training.checkpoint import Checkpoint
 from training.evaluation import protocol
 from training.evaluation.measured import Subject, Unmeasurable
 from training.evaluation.protocol import (
@@ -31,7 +30,6 @@ from training.evaluation.protocol import (
     widened,
 )
 from training.evaluation.svm import fit_svm
-from training.networks import build
 from training.presets import resolve
 
 Features = npt.NDArray[np.float32]
@@ -199,18 +197,7 @@ def test_the_features_of_svhns_files_are_measured_by_the_papers_procedure(tmp_pa
     write_digits(tmp_path / "train_32x32.mat", 300, 0)
     write_digits(tmp_path / "test_32x32.mat", 100, 1)
     preset = resolve("svhn-32", width=2, batch_images=16)
-    generator, discriminator = build(preset, 3, torch.device("cpu"))
-    checkpoint = Checkpoint(
-        update=1,
-        images_seen=16,
-        seconds=1.0,
-        seed=4,
-        samples=100,
-        preset=preset.model_dump(),
-        precision="float32",
-        generator={name: value.contiguous() for name, value in generator.state_dict().items()},
-        discriminator={name: value.contiguous() for name, value in discriminator.state_dict().items()},
-    )
+    checkpoint = checkpoint_of(preset, weights=3, seed=4)
     settings: dict[str, Any] = {
         "labelled": {"kind": "svhn", **{x: str(tmp_path / f"{x}_32x32.mat") for x in ("train", "test")}},
         "features": {

@@ -8,17 +8,17 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from subjects import subject
 from torch import Tensor
 
 from pipelines.measurements import removal as measurement
 from pipelines.measurements.given import Given, Readiness
 from pipelines.recipe import EvaluateSettings
-from training.checkpoint import Checkpoint
 from training.draws import Stream, philox, random_z
 from training.evaluation.boxes import covered
 from training.evaluation.detector import DetectorSettings
 from training.evaluation.inside import balanced, tell_inside, without_maps
-from training.evaluation.measured import Subject, Unmeasurable
+from training.evaluation.measured import Unmeasurable
 from training.evaluation.outcomes import marked_picture, outcome, rows_picture
 from training.evaluation.removal import RemovalSettings, removal, remove
 from training.evaluation.trials import Trial, of_energy, of_number, of_weight
@@ -81,22 +81,6 @@ def _generator(width: int = 8) -> Generator:
     with torch.no_grad():
         generator.get_parameter("deconv4.weight").mul_(10)
     return generator.eval()
-
-
-def _subject(generator: Generator, seed: int = 0) -> Subject:
-    _, discriminator = build(generator.preset, 0, torch.device("cpu"))
-    checkpoint = Checkpoint(
-        update=0,
-        images_seen=0,
-        seconds=0.0,
-        seed=0,
-        samples=1,
-        preset=generator.preset.model_dump(),
-        precision="float32",
-        generator=dict(generator.state_dict()),
-        discriminator=dict(discriminator.state_dict()),
-    )
-    return Subject(checkpoint, seed)
 
 
 def test_exactly_the_map_that_makes_windows_is_dropped() -> None:
@@ -296,9 +280,7 @@ def test_the_whole_measurement_says_the_same_each_time() -> None:
     settings = _FEW.model_copy(update={"detector": detector, "maps": 1})
 
     def once() -> tuple[str, str]:
-        subject = _subject(painter, seed=2)
-        subject.__dict__["generator"] = painter
-        measured = removal(subject, images, boxes, settings)
+        measured = removal(subject(painter, seed=2), images, boxes, settings)
         assert set(measured.captions) == set(measured.pictures)
         return json.dumps([measured.figures, measured.settings]), measured.says
 
@@ -333,11 +315,11 @@ def test_a_generator_that_draws_no_windows_is_not_measured(tmp_path: Path) -> No
         "boxes": {"kind": "drawn_rooms", "images": 24},
         "removal": {"samples": 20, "detector": {"epochs": 1, "width": 2}},
     }
-    subject = _subject(_generator())
+    made = subject(_generator())
     (tmp_path / "drawn.json").write_text('{"one": []}')
     by_hand = {**given, "removal": {**given["removal"], "drawn": str(tmp_path / "drawn.json")}}
     with pytest.raises(Unmeasurable, match="one is no number of a sample"):
-        measurement.take(Given(subject, EvaluateSettings.model_validate(by_hand)))
+        measurement.take(Given(made, EvaluateSettings.model_validate(by_hand)))
     (tmp_path / "drawn.json").write_text('{"0": [], "1": [[3, 4, 5, 6]]}')
     with pytest.raises(Unmeasurable, match="1 windows in 1 of 2 samples are too few"):
-        measurement.take(Given(subject, EvaluateSettings.model_validate(by_hand)))
+        measurement.take(Given(made, EvaluateSettings.model_validate(by_hand)))
