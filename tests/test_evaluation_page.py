@@ -53,6 +53,15 @@ def test_figures_become_facts_and_tables(folder: Folder) -> None:
     ]
 
 
+def test_long_lists_are_no_columns(folder: Folder) -> None:
+    long, short = [[0.5] * 9] * 8, [1]
+    folder.write_json(
+        "walk.json", told(lines={"a": {"x": 1, "steps": long}, "b": {"x": 2, "steps": short}}, rows=[{"y": long}])
+    )
+    (one,) = section(folder) or []
+    assert one["tables"] == [("lines", ["", "x"], [["a", 1], ["b", 2]]), ("rows", [], [[]])]
+
+
 def test_a_single_dictionary_is_a_table_of_its_values(folder: Folder) -> None:
     folder.write_json("walk.json", told(detector={"recall": 0.9, "kind_of": "a_b"}))
     (one,) = section(folder) or []

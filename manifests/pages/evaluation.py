@@ -7,6 +7,8 @@ from typing import Any
 from manifests.pages.template import environment
 from manifests.store import Folder
 
+_LONGEST = 80  # letters of a list in a cell
+
 Table = tuple[str, list[str], list[list[Any]]]  # name, head, rows
 
 
@@ -62,7 +64,7 @@ def _laid_out(values: dict[str, Any], above: str = "") -> tuple[dict[str, Any], 
             else:
                 alike.setdefault(tuple(value), {})[key] = value
         elif isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
-            columns = list(dict.fromkeys(column for row in value for column in row))
+            columns = _short(value, list(dict.fromkeys(column for row in value for column in row)))
             tables.append((name, _words(columns), [[_cell(row.get(column)) for column in columns] for row in value]))
         else:
             facts[name] = _cell(value)
@@ -72,11 +74,20 @@ def _laid_out(values: dict[str, Any], above: str = "") -> tuple[dict[str, Any], 
 def _table(rows: dict[str, dict[str, Any]], above: str) -> Table:
     """A row for each dictionary; of a single one, a row for each of its values."""
     if len(rows) > 1:
-        columns = list(next(iter(rows.values())))
+        columns = _short(list(rows.values()), list(next(iter(rows.values()))))
         body = [[_cell(key), *(_cell(row[column]) for column in columns)] for key, row in rows.items()]
         return above, ["", *_words(columns)], body
     ((key, only),) = rows.items()
     return f"{above} {_cell(key)}".strip(), ["", ""], [[_cell(name), _cell(value)] for name, value in only.items()]
+
+
+def _short(rows: list[dict[str, Any]], columns: list[str]) -> list[str]:
+    """The columns without long lists, which would squeeze the others; the JSON has them."""
+    return [column for column in columns if all(_fits(row.get(column)) for row in rows)]
+
+
+def _fits(value: Any) -> bool:
+    return not isinstance(value, list | dict) or len(json.dumps(value)) <= _LONGEST
 
 
 def _words(names: list[str]) -> list[str]:
@@ -87,7 +98,7 @@ def _cell(value: Any) -> Any:
     """A value that fits into a cell: lists and dictionaries as short text."""
     if isinstance(value, list | dict):
         text = json.dumps(value)
-        return text if len(text) <= 80 else f"{text[:60]} … ({len(value)} values)"
+        return text if _fits(value) else f"{text[:60]} … ({len(value)} values)"
     return value.replace("_", " ") if isinstance(value, str) else value
 
 
