@@ -75,6 +75,7 @@ def test_the_page_shows_its_own_pictures_and_no_markup(folder: Folder) -> None:
     page = folder.read_bytes("index.html").decode()
     assert "<script" not in page
     assert page.count("data:image/png;base64,") == 1
+    assert 'style="width: 8px"' in page
     assert "paper <b>no figure</b>" in page
     assert re.search(r"<dt>share</dt><dd>0.25</dd>", page)
 

@@ -1,13 +1,13 @@
 """The measurements of what the networks learned: for each the sentence, the picture, the figures, and the paper's."""
 
-import base64
 import json
 from typing import Any
 
-from manifests.pages.template import environment
+from manifests.pages.template import environment, image_uri
 from manifests.store import Folder
 
 _LONGEST = 80  # letters of a list in a cell
+_NARROW_PX = 500
 
 Table = tuple[str, list[str], list[list[Any]]]  # name, head, rows
 
@@ -33,7 +33,7 @@ def write_page(folder: Folder, title: str) -> None:
 def _shown(folder: Folder, told: dict[str, Any]) -> dict[str, Any]:
     there = folder.names()
     pictures = [
-        {"uri": _png_uri(folder.read_bytes(one["file"])), "caption": one.get("caption") or told["title"]}
+        _picture(folder.read_bytes(one["file"]), one.get("caption") or told["title"])
         for one in told.get("pictures") or []
         if one["file"] in there
     ]
@@ -102,5 +102,7 @@ def _cell(value: Any) -> Any:
     return value.replace("_", " ") if isinstance(value, str) else value
 
 
-def _png_uri(data: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(data).decode()
+def _picture(png: bytes, caption: str) -> dict[str, Any]:
+    """A PNG for the page; one of few pixels is shown at twice its size, since samples of 32 px are hard to see."""
+    width_px = int.from_bytes(png[16:20], "big")
+    return {"uri": image_uri(png), "caption": caption, "width_px": 2 * width_px if width_px < _NARROW_PX else None}

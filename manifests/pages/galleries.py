@@ -1,6 +1,5 @@
 """What stands in galleries: the largest groups, those members that the verdict was least sure of, and pictures."""
 
-import base64
 import io
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -12,6 +11,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from manifests.audit import texts
+from manifests.pages.template import image_uri
 from manifests.schema import THUMB_PX, Reason
 from manifests.store import Folder
 
@@ -125,7 +125,7 @@ def picture_uri(thumb: bytes) -> str:
     pixels = np.frombuffer(thumb, np.uint8).reshape(THUMB_PX, THUMB_PX, 3)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return image_uri(buffer.getvalue())
 
 
 def _jpeg_uri(data: bytes) -> str:
@@ -134,7 +134,7 @@ def _jpeg_uri(data: bytes) -> str:
     shown.thumbnail((PICTURE_PX, PICTURE_PX))
     buffer = io.BytesIO()
     shown.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return image_uri(buffer.getvalue(), "jpeg")
 
 
 def _members(groups: pa.Table) -> list[Member]:

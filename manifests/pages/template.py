@@ -1,5 +1,6 @@
 """The pages' templates, and how numbers and text are shown in them."""
 
+import base64
 import math
 
 import jinja2
@@ -58,3 +59,8 @@ def duration(seconds: float) -> str:
 def megabytes(size_bytes: int) -> str:
     """Bytes as MB (10^6)."""
     return f"{size_bytes / 1e6:,.2f}" if size_bytes < 1e8 else f"{size_bytes / 1e6:,.0f}"
+
+
+def image_uri(data: bytes, kind: str = "png") -> str:
+    """An image file's bytes as an address, so that a page holds it within itself."""
+    return f"data:image/{kind};base64," + base64.b64encode(data).decode()

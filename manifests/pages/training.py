@@ -1,6 +1,5 @@
 """The training section: curves, what the guard saw, and sample grids in order of images seen."""
 
-import base64
 import json
 import math
 import re
@@ -10,6 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from manifests import charts
+from manifests.pages.template import image_uri
 from manifests.store import Folder
 
 MOST_GRIDS = 6
@@ -155,7 +155,7 @@ def _grids(folder: Folder, kind: str) -> list[tuple[int, dict[str, str]]]:
 
 def _pictures(folder: Folder, grids: list[tuple[int, dict[str, str]]]) -> list[tuple[int, dict[str, str]]]:
     return [
-        (place, {kind: _png_uri(folder.read_bytes(names[kind])) for kind in STATISTICS if kind in names})
+        (place, {kind: image_uri(folder.read_bytes(names[kind])) for kind in STATISTICS if kind in names})
         for place, names in grids
     ]
 
@@ -170,7 +170,3 @@ def _evenly(items: list[tuple[int, dict[str, str]]], limit: int) -> list[tuple[i
 def _middle(values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.median(known)) if known else None
-
-
-def _png_uri(data: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(data).decode()

@@ -1,6 +1,5 @@
 """dcgan exemplars: a page on which exemplars of concepts are chosen by hand."""
 
-import base64
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +7,7 @@ import typer
 from rich.console import Console
 
 from manifests.pages.exemplars import exemplars_page
+from manifests.pages.template import image_uri
 from manifests.store import Folder
 from pipelines.commands.checkpoints import CheckpointName, read_checkpoint
 from training.draws import Stream
@@ -37,7 +37,7 @@ def exemplars(
             "alone; take a checkpoint of a training without classes"
         )
     pictures = generate(generator, fixed_z(generator.preset, seed, images, Stream.ARITHMETIC), "standing", seed)
-    uris = ["data:image/png;base64," + base64.b64encode(png(picture)).decode() for picture in pictures]
+    uris = [image_uri(png(picture)) for picture in pictures]
     page = exemplars_page(generator_digest(state), state.name, seed, uris)
     Folder(out.parent).write_bytes(out.name, page.encode())
     said = f"{images:,} samples after {state.images_seen:,} images seen, standing statistics: {out}"

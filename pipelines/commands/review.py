@@ -1,6 +1,5 @@
 """dcgan review: pairs of images to judge by eye, blind, and what the answers say of the de-duplication."""
 
-import base64
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +19,7 @@ from dedup.quality import wilson_interval
 from manifests import images
 from manifests.pages import write_report
 from manifests.pages.review import answers_command, review_page
+from manifests.pages.template import image_uri
 from manifests.review import (
     ANSWERS_FILE,
     FOLDER,
@@ -219,4 +219,4 @@ def _resized(image: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArr
 
 
 def _uri(image: npt.NDArray[np.uint8]) -> str:
-    return "data:image/png;base64," + base64.b64encode(images.encode_image(image, "png")).decode()
+    return image_uri(images.encode_image(image, "png"))
