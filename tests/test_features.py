@@ -69,6 +69,12 @@ def test_the_reference_batch_is_drawn_by_the_seed() -> None:
     assert len(features.reference_batch(images, 512, 1)) == 50
 
 
+def test_small_features_are_standard_too_where_less_is_added_to_their_variance() -> None:
+    train = np.random.default_rng(0).normal(0, 0.02, (3000, 4)).astype(np.float32)
+    features.standardise(train, train[:1].copy(), smallest_variance=1e-6)
+    np.testing.assert_allclose(train.std(0, dtype=np.float64), 1, atol=0.01)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_standard_features_have_mean_0_and_deviation_1(dtype: type[np.floating]) -> None:
     draw = np.random.default_rng(0)

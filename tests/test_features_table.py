@@ -172,6 +172,10 @@ def test_what_does_not_fit_is_told_before_any_work() -> None:
         features_table(subject, split, SETTINGS.model_copy(update={"validation_share": 0.99}))
     with pytest.raises(Unmeasurable, match="all 120 test images are training images too"):
         features_table(subject, replace(split, test=split.train, test_labels=split.train_labels), SETTINGS)
+    # Also where the labels that are used are other ones.
+    fewer = SETTINGS.model_copy(update={"train_images": 60, "per_class": (10,)})
+    with pytest.raises(Unmeasurable, match="all 120 test images are training images too"):
+        features_table(subject, replace(split, test=split.train, test_labels=split.train_labels), fewer)
     assert said == []
     with pytest.raises(Unmeasurable, match=r"set evaluate\.labelled"):
         check(Readiness(PRESET, EvaluateSettings(), has_shards=True, has_codes=True))

@@ -13,7 +13,7 @@ from training.draws import Stream
 from training.evaluation.copies import equal_to
 from training.evaluation.measured import Measured, Unmeasurable
 from training.evaluation.memorisation import MemorisationSettings, memorisation
-from training.evaluation.nearer import overall
+from training.evaluation.nearer import least_share, overall
 from training.evaluation.neighbours import Nearest, relative
 from training.presets import resolve
 from training.samples import Images, fixed_z, generate
@@ -136,6 +136,14 @@ def test_too_few_images_are_refused_before_any_work() -> None:
         _measured(OTHERS, heldout=HELDOUT[:19])
     with pytest.raises(Unmeasurable, match="more than 20"):
         _measured(OTHERS, train=TRAIN[:20])
+
+
+def test_the_least_share_in_all_is_that_of_the_space_that_makes_the_majority() -> None:
+    assert least_share([("not", 0.08)]) == 0.08
+    assert least_share([("not", 0.08), ("not", 0.6)]) == 0.6
+    assert least_share([("not", 0.6), ("not", 0.08), ("not", 0.2)]) == 0.2
+    assert least_share([("not", None), ("no power", 0.1), ("not", 0.3)]) == 1
+    assert least_share([("no power", 0.1)]) is None
 
 
 def test_verdicts_in_all_and_relative_distances() -> None:

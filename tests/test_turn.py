@@ -103,6 +103,12 @@ def test_concepts_that_are_not_there_are_said(classifier: AttributeClassifier) -
         measure_turn(linear_shapes, shape_z(50), NEW, many, 1, classifier, say=silent)
 
 
+def test_exemplars_for_one_axis_are_not_counted_as_many(classifier: AttributeClassifier) -> None:
+    chosen = Chosen(seed=0, checkpoint="", concepts={"small": (1, 2, 3, 4), "big": (5, 6, 7, 8)})
+    measured = measure_turn(linear_shapes, shape_z(20), NEW, SMALL_TO_BIG, 0, classifier, chosen, silent)
+    assert len(measured.figures["monotone_by_axis"]) == 1
+
+
 def test_an_axis_chosen_by_hand_is_shown_without_figures() -> None:
     chosen = Chosen(seed=0, checkpoint="", concepts={"small": (1, 2, 3, 4), "big": (5, 6, 7, 8)})
     measured = measure_turn(linear_shapes, shape_z(20), NEW, SMALL_TO_BIG, 0, chosen=chosen, say=silent)

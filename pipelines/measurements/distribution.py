@@ -19,10 +19,13 @@ def check(ready: Readiness) -> None:
 
 
 def take(given: Given) -> Measured:
-    """Compare samples with training images; as a control held-out ones, or, if these are few, other training images."""
+    """Compare samples with training images; as a control held-out ones, or, if these are few, other training images.
+
+    Few are less than half as many as `distribution.images` asks for.
+    """
     settings = given.settings.distribution
     heldout = given.images("heldout", settings.images, Stream.DISTRIBUTION)
-    if len(heldout) == settings.images:
+    if 2 * len(heldout) >= settings.images:
         train = given.images("train", settings.images, Stream.DISTRIBUTION)
         count = min(len(train), len(heldout))
         with measurable():

@@ -127,8 +127,8 @@ def measure_arithmetic(
         if missing := shortage(formula.concepts, pools, settings.per_concept):
             figures["unmeasured"] = missing
             continue
-        # Where the exemplars are given, all of them, there is one sum to make.
-        trials = 1 if chosen and all(len(pool) == settings.per_concept for pool in pools) else settings.trials
+        # Where there are as many exemplars as a sum takes, and no more, there is one sum to make.
+        trials = 1 if all(len(pool) == settings.per_concept for pool in pools) else settings.trials
         say(f"arithmetic: {formula.text}, trials: {trials}")
         figures["trials"] = trials
         equations.append(made.measured(formula, pools, trials, place, figures))

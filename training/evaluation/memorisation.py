@@ -11,7 +11,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from training.draws import Stream, permutation, philox
 from training.evaluation.copies import CHANGES
 from training.evaluation.measured import Measured, Subject, Unmeasurable
-from training.evaluation.nearer import NEAR, Rule, Verdict, below, compared, equally_weighted, floor_of, overall
+from training.evaluation.nearer import (
+    NEAR,
+    Rule,
+    Verdict,
+    below,
+    compared,
+    equally_weighted,
+    floor_of,
+    least_share,
+    overall,
+)
 from training.evaluation.neighbours import Codes, Nearest, relative
 from training.evaluation.pairs import cumulative_chart, pair_sheet
 from training.evaluation.spaces import Space, code_space, feature_space, pixel_space
@@ -226,9 +236,8 @@ def _sentence(verdict: Verdict, figures: Mapping[str, Any]) -> str:
         return f"{name}: {of['matched']['share_below_5']:.1%} (copies: {copies})"
 
     head = {"memorised": "Memorised", "not": "Not memorised", "no power": "No verdict, the test has no power"}[verdict]
-    seen = [of["least_share_of_copies_called_memorised"] for of in figures.values()]
-    known = [share for share in seen if share is not None]
-    limit = f" Copies that are fewer than {min(known):.0%} of the samples would pass." if known else ""
+    seen = least_share([(of["verdict"], of["least_share_of_copies_called_memorised"]) for of in figures.values()])
+    limit = "" if seen is None else f" Copies that are fewer than {seen:.0%} of the samples would pass."
     return (
         f"{head}. Samples nearer to a training image than the nearest 5 % of held-out images like them: "
         f"{'; '.join(told(name) for name in figures)}.{limit if verdict == 'not' else ''}"

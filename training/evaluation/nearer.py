@@ -107,6 +107,15 @@ def overall(verdicts: list[Verdict]) -> Verdict:
     return "memorised" if 2 * able.count("memorised") > len(able) else "not"
 
 
+def least_share(spaces: list[tuple[Verdict, float | None]]) -> float | None:
+    """The least share of copies among the samples that is called memorised in all; None where no space has power.
+
+    spaces: each one's verdict, and the least share that it would call so; None where no share is enough.
+    """
+    able = sorted(1.0 if share is None else share for verdict, share in spaces if verdict != "no power")
+    return able[len(able) // 2] if able else None  # of the space that makes up the majority
+
+
 def below(samples: Floats, floor: Floor, name: str) -> dict[str, float]:
     """The share of samples below a floor, the chance of as many or more, and the floor's rank and count."""
     count = int((samples < floor.distance).sum())

@@ -26,6 +26,7 @@ from training.samples import Images
 RowName = Literal["trained", "random", "noise", "kmeans", "pixels", "supervised"]
 ROWS: tuple[RowName, ...] = get_args(RowName)
 
+_LEAST_VARIANCE = 1e-6  # random weights' features deviate by hundredths: Coates's 0.01 would leave them small
 _SAYS = {
     "trained": "D's features",
     "random": "D with the random weights that its training began with",
@@ -88,9 +89,10 @@ def features_table(
 
     Source: Radford et al. 2016, section 5.1, table 1; the controls but K-means and supervised are ours.
     """
+    labelled = split.train
     split = split.part(settings.train_images, settings.test_images, subject.seed)
     _check(subject, split, settings)
-    repeated = int(equal_to(split.test, split.train).sum())
+    repeated = int(equal_to(split.test, labelled).sum())
     if repeated == len(split.test):
         raise Unmeasurable(
             f"all {repeated} test images are training images too, so nothing would be tested; set "
@@ -167,7 +169,7 @@ def discriminator_features(
     train = extract(discriminator, split.train, reference, say, settings.storage)
     test = extract(discriminator, split.test, reference, say, settings.storage)
     if settings.scaling == "standard":
-        standardise(train, test)
+        standardise(train, test, smallest_variance=_LEAST_VARIANCE)
     return train, test
 
 

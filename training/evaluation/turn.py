@@ -116,10 +116,12 @@ def measure_turn(
             f"{missing}; take a checkpoint that shows more, raise turn.pool, lower turn.per_concept, or set turn.start "
             "and turn.end to what it shows"
         )
+    # Where a concept has as many exemplars as an axis takes, and the other too, all axes would be the same one.
+    axes = 1 if all(len(pool) == settings.per_concept for pool in pools) else settings.axes
     made: dict[str, list[Images]] = {"axis": [], "random": []}
     scores: dict[str, list[npt.NDArray[np.float64]]] = {"axis": [], "random": []}
-    for number in range(settings.axes):
-        say(f"turn: axis {number + 1} of {settings.axes}, {len(new)} strips")
+    for number in range(axes):
+        say(f"turn: axis {number + 1} of {axes}, {len(new)} strips")
         places = draw_exemplars(pools, settings.per_concept, philox(seed, Stream.TURN, 1, number))
         means = z[places].mean(axis=1, dtype=np.float64)
         axis = (means[1] - means[0]).astype(np.float32)
