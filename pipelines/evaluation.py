@@ -56,7 +56,7 @@ class Evaluation:
             raise Unmeasurable("\n".join(faults))
 
     def finished(self, out: Folder) -> list[MeasurementName]:
-        """The measurements that `out` holds, of these networks, shards, settings and seed."""
+        """The measurements that `out` holds, or says can't be taken, of these networks, shards, settings and seed."""
         return [name for name in found(out) if out.read_json(_file(name)).get("identity") == self.identity(name)]
 
     def left(self, out: Folder, names: Sequence[MeasurementName], redo: bool = False) -> list[MeasurementName]:
@@ -109,12 +109,23 @@ class Evaluation:
         return checkpoint.load(self.folder, self.name)
 
     def take(self, name: MeasurementName, out: Folder, say: Callable[[str], None]) -> str:
-        """Take one measurement, write its files, and return a sentence with what came out and the time."""
+        """Take one measurement, write its files, and return a sentence with what came out and the time.
+
+        Raises:
+            Unmeasurable: the networks or what was given don't permit it, and never will; that is written down in the
+                place of figures, and counts as finished.
+            SourceError, ModelError, DamagedShard: a file can't be read; nothing is written.
+        """
         began, identity = time.perf_counter(), self.identity(name)
         subject = Subject(self._state, self.seed, torch.device("cuda" if self.gpu else "cpu"), say)
         unfinished = Unfinished(out, name, identity)
-        measured = MEASUREMENTS[name].take(Given(subject, self.settings, self.shards, self.codes, unfinished))
-        write(out, name, measured, subject, {"identity": identity, "subject": self.subject_identity})
+        of = {"identity": identity, "subject": self.subject_identity}
+        try:
+            measured = MEASUREMENTS[name].take(Given(subject, self.settings, self.shards, self.codes, unfinished))
+        except Unmeasurable as fault:
+            write_fault(out, name, str(fault), subject, of)
+            raise
+        write(out, name, measured, subject, of)
         unfinished.delete()
         return f"{measured.says} ({time.perf_counter() - began:,.1f} s)"
 
@@ -129,24 +140,31 @@ def write(out: Folder, name: MeasurementName, measured: Measured, subject: Subje
     for key, picture in measured.pictures.items():
         files[key] = f"{name}-{key}.png" if files else f"{name}.png"
         out.write_bytes(files[key], png(picture))
-    told = _described(name, measured, subject, files)
-    out.write_json(_file(name), told | of)
-
-
-def _described(name: MeasurementName, measured: Measured, subject: Subject, files: dict[str, str]) -> dict[str, Any]:
-    return {
-        "measurement": name,
-        "title": MEASUREMENTS[name].title,
+    told = {
         "says": measured.says,
         "paper": measured.paper,
         "statistics": measured.statistics,
         "figures": dict(measured.figures),
         "settings": dict(measured.settings),
+        "pictures": [{"file": file, "caption": measured.captions.get(key)} for key, file in files.items()],
+    }
+    out.write_json(_file(name), _described(name, subject) | told | of)
+
+
+def write_fault(out: Folder, name: MeasurementName, fault: str, subject: Subject, of: dict[str, str]) -> None:
+    """Write a NAME.json that says why a measurement can't be taken, in the place of any that was."""
+    delete(out, name)
+    out.write_json(_file(name), _described(name, subject) | {"fault": fault} | of)
+
+
+def _described(name: MeasurementName, subject: Subject) -> dict[str, Any]:
+    return {
+        "measurement": name,
+        "title": MEASUREMENTS[name].title,
         "seed": subject.seed,
         "preset": subject.preset.name,
         "checkpoint": subject.checkpoint.name,
         "images_seen": subject.checkpoint.images_seen,
-        "pictures": [{"file": file, "caption": measured.captions.get(key)} for key, file in files.items()],
     }
 
 
@@ -154,6 +172,12 @@ def found(out: Folder) -> list[MeasurementName]:
     """The measurements whose files are in a folder."""
     there = set(out.names())
     return [name for name in MEASUREMENTS if _file(name) in there]
+
+
+def faults(out: Folder) -> dict[MeasurementName, str]:
+    """Those in a folder that can't be taken, each with why."""
+    told = {name: out.read_json(_file(name)) for name in found(out)}
+    return {name: one["fault"] for name, one in told.items() if one.get("fault")}
 
 
 def delete(out: Folder, name: MeasurementName) -> None:
