@@ -14,15 +14,20 @@ import torch
 from dedup.autoencoder import ENCODER_FILE
 from manifests.store import Folder
 from pipelines.measurements import MEASUREMENTS, Given, Readiness
+from pipelines.measurements.given import DATASET
 from pipelines.measurements.unfinished import Unfinished
 from pipelines.recipe import EvaluateSettings, MeasurementName, fingerprint
+from pipelines.sources import SourceError
+from pipelines.yunet import ModelError
 from training import checkpoint
 from training.evaluation.measured import Measured, Subject, Unmeasurable
 from training.presets import Preset
+from training.reading import DamagedShard
 from training.samples import png
 
+# What keeps one measurement from being taken, and no other.
+FAULTS = (Unmeasurable, SourceError, ModelError, DamagedShard)
 CHECKPOINTS = "checkpoints"
-_DATASET = "dataset.json"
 _LARGE_BYTES = 64 << 20  # of larger files, such as tars of pictures, the size counts alone
 
 
@@ -96,7 +101,7 @@ class Evaluation:
 
     @cached_property
     def _dataset(self) -> Any:
-        return self.shards.read_json(_DATASET) if self.shards is not None and self.shards.exists(_DATASET) else None
+        return self.shards.read_json(DATASET) if self.shards is not None and self.shards.exists(DATASET) else None
 
     @cached_property
     def _encoder(self) -> str | None:
@@ -133,9 +138,11 @@ class Evaluation:
 def write(out: Folder, name: MeasurementName, measured: Measured, subject: Subject, of: dict[str, str]) -> None:
     """Write a measurement's pictures, NAME.png and NAME-KEY.png, and then NAME.json, which says that it is finished.
 
+    Those of an earlier take are deleted first: with other settings it may have had more pictures.
+
     of: what the figures depend on, as `Evaluation` says it.
     """
-    out.delete(_file(name))
+    delete(out, name)
     files: dict[str, str] = {}
     for key, picture in measured.pictures.items():
         files[key] = f"{name}-{key}.png" if files else f"{name}.png"

@@ -174,7 +174,40 @@ def test_one_that_can_not_be_taken_leaves_the_others(run: Folder, tmp_path: Path
     result = CliRunner().invoke(app, [*options, *SMALL])
     assert isinstance(result.exception, Unmeasurable)
     assert str(result.exception).startswith("distribution: 10 real images and 10 others")
+    out = Folder(tmp_path / "out")
+    assert {"walk.json", "index.html"} <= set(out.names())
+    assert "10 real images and 10 others" in out.read_bytes("index.html").decode()
+    out.delete("index.html")
+    with pytest.raises(Unmeasurable, match=r"^distribution: 10 real images .* --redo tries again"):
+        invoke(*options[1:2], tmp_path / "out", *options[4:], *SMALL)
+    assert out.exists("index.html"), "it is written whenever there is something to show"
+
+
+def test_a_file_that_can_not_be_read_leaves_the_others(run: Folder, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    damaged.write_text("no pictures")
+    labelled = ", ".join(f"{name}: {damaged}" for name in ("train", "test", "train_labels", "test_labels"))
+    what = ("--what", "features", "--what", "walk", "--set", f"labelled={{kind: idx, {labelled}}}")
+    with pytest.raises(Unmeasurable, match=f"^features: {damaged}"):
+        invoke(run.address, tmp_path / "out", *what, *SMALL)
     assert {"walk.json", "index.html"} <= set(Folder(tmp_path / "out").names())
+    assert not Folder(tmp_path / "out").exists("features.json"), "another time it may be mended"
+
+
+def test_shards_of_another_size_are_refused(run: Folder, tmp_path: Path) -> None:
+    Folder(tmp_path / "data" / "shards").write_json("dataset.json", {"image_px": 64, "samples": {"train": 20}})
+    with pytest.raises(Unmeasurable, match=r"filters: .*shards holds images of 64 px, .* are of 32 px"):
+        invoke(run.address, tmp_path / "out", "--what", "filters")
+
+
+def test_pictures_of_an_earlier_take_go_with_it(run: Folder, tmp_path: Path) -> None:
+    invoke(run.address, tmp_path / "out", *SMALL)
+    assert "walk-spherical_walk.png" in Folder(tmp_path / "out").names()
+    invoke(run.address, tmp_path / "out", *SMALL, "--set", "walk.paths=linear", "--redo")
+    out = Folder(tmp_path / "out")
+    named = [one["file"] for one in out.read_json("walk.json")["pictures"]]
+    assert [name for name in out.names() if name.endswith(".png")] == sorted(named)
+    assert "walk-spherical_walk.png" not in named
 
 
 @pytest.mark.parametrize("error", [ValueError, FloatingPointError])

@@ -16,6 +16,7 @@ from training.presets import Preset
 from training.reading import ShardReader
 from training.samples import Images
 
+DATASET = "dataset.json"
 _IMAGES = 1 << 16  # a place of each stream that nothing else is drawn from
 _SPLITS = ("train", "heldout")
 
@@ -54,6 +55,12 @@ class Given:
         if self.shards is None:
             raise Unmeasurable("real pictures are needed: name a run, or the shards with --shards")
         preset = self.subject.preset
+        image_px = self.shards.read_json(DATASET)["image_px"] if self.shards.exists(DATASET) else preset.size_px
+        if image_px != preset.size_px:
+            raise Unmeasurable(
+                f"{self.shards} holds images of {image_px} px, and the networks of preset {preset.name} are of "
+                f"{preset.size_px} px; name the shards that they were trained on"
+            )
         return ShardReader(self.shards, preset.size_px, split, channels=preset.image_channels)
 
 
