@@ -3,7 +3,7 @@
 import hashlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -62,7 +62,8 @@ class Evaluation:
 
     def finished(self, out: Folder) -> list[MeasurementName]:
         """The measurements that `out` holds, or says can't be taken, of these networks, shards, settings and seed."""
-        return [name for name in found(out) if out.read_json(_file(name)).get("identity") == self.identity(name)]
+        told = {name: out.read_json(_file(name)) for name in found(out)}
+        return [name for name, one in told.items() if one.get("identity") == self.identity(name, one.get("files", {}))]
 
     def left(self, out: Folder, names: Sequence[MeasurementName], redo: bool = False) -> list[MeasurementName]:
         """Those of the measurements that are to be taken: all with `redo`, else those that `out` doesn't hold yet.
@@ -91,13 +92,22 @@ class Evaluation:
         weights = self.folder.child(self.name).read_json(checkpoint.STATE).get("sha256")
         return fingerprint(weights, self.seed)
 
-    def identity(self, name: MeasurementName) -> str:
-        """What figures depend on: the subject, the settings, the files that these name, and the run's."""
+    def identity(self, name: MeasurementName, before: Mapping[str, str] | None = None) -> str:
+        """What figures depend on: the subject, the settings, the files that these name, and the run's.
+
+        before: what files held when a measurement was taken, by path; of one that isn't there any more it counts
+        """
         measurement = MEASUREMENTS[name]
-        settings = self.settings.model_dump(mode="json", include={name, *measurement.reads})
+        settings, contents = self._used(name), [held for _, held in self._files(name, before)]
         encoder = self._encoder if measurement.codes else None
         shards = self._dataset if measurement.shards else None
-        return fingerprint(name, self.subject_identity, settings, _contents(settings), encoder, shards)
+        return fingerprint(name, self.subject_identity, settings, contents, encoder, shards)
+
+    def _used(self, name: MeasurementName) -> dict[str, Any]:
+        return self.settings.model_dump(mode="json", include={name, *MEASUREMENTS[name].reads})
+
+    def _files(self, name: MeasurementName, before: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
+        return list(_contents(self._used(name), before or {}))
 
     @cached_property
     def _dataset(self) -> Any:
@@ -124,7 +134,7 @@ class Evaluation:
         began, identity = time.perf_counter(), self.identity(name)
         subject = Subject(self._state, self.seed, torch.device("cuda" if self.gpu else "cpu"), say)
         unfinished = Unfinished(out, name, identity)
-        of = {"identity": identity, "subject": self.subject_identity}
+        of = {"identity": identity, "subject": self.subject_identity, "files": dict(self._files(name))}
         try:
             measured = MEASUREMENTS[name].take(Given(subject, self.settings, self.shards, self.codes, unfinished))
         except Unmeasurable as fault:
@@ -135,7 +145,7 @@ class Evaluation:
         return f"{measured.says} ({time.perf_counter() - began:,.1f} s)"
 
 
-def write(out: Folder, name: MeasurementName, measured: Measured, subject: Subject, of: dict[str, str]) -> None:
+def write(out: Folder, name: MeasurementName, measured: Measured, subject: Subject, of: Mapping[str, Any]) -> None:
     """Write a measurement's pictures, NAME.png and NAME-KEY.png, and then NAME.json, which says that it is finished.
 
     Those of an earlier take are deleted first: with other settings it may have had more pictures.
@@ -155,13 +165,13 @@ def write(out: Folder, name: MeasurementName, measured: Measured, subject: Subje
         "settings": dict(measured.settings),
         "pictures": [{"file": file, "caption": measured.captions.get(key)} for key, file in files.items()],
     }
-    out.write_json(_file(name), _described(name, subject) | told | of)
+    out.write_json(_file(name), _described(name, subject) | told | dict(of))
 
 
-def write_fault(out: Folder, name: MeasurementName, fault: str, subject: Subject, of: dict[str, str]) -> None:
+def write_fault(out: Folder, name: MeasurementName, fault: str, subject: Subject, of: Mapping[str, Any]) -> None:
     """Write a NAME.json that says why a measurement can't be taken, in the place of any that was."""
     delete(out, name)
-    out.write_json(_file(name), _described(name, subject) | {"fault": fault} | of)
+    out.write_json(_file(name), _described(name, subject) | {"fault": fault} | dict(of))
 
 
 def _described(name: MeasurementName, subject: Subject) -> dict[str, Any]:
@@ -195,16 +205,20 @@ def delete(out: Folder, name: MeasurementName) -> None:
             out.delete(file)
 
 
-def _contents(settings: Any) -> list[str]:
-    """sha256 of the files that settings name: lists, tables and choices of one's own, which are small."""
+def _contents(settings: Any, before: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Path and sha256 of each file that settings name: lists, tables and choices of one's own, which are small.
+
+    before: what one held that isn't there, so that figures stay finished once their sources are put away
+    """
     if isinstance(settings, dict | list):
-        return [
-            one for value in (settings.values() if isinstance(settings, dict) else settings) for one in _contents(value)
-        ]
-    if not isinstance(settings, str) or not os.path.isfile(settings):
-        return []
-    size_bytes = os.path.getsize(settings)
-    return [f"{size_bytes} bytes" if size_bytes > _LARGE_BYTES else _sha256(Path(settings).read_bytes())]
+        for value in settings.values() if isinstance(settings, dict) else settings:
+            yield from _contents(value, before)
+    elif isinstance(settings, str) and os.path.isfile(settings):
+        size_bytes = os.path.getsize(settings)
+        large = size_bytes > _LARGE_BYTES
+        yield settings, f"{size_bytes} bytes" if large else _sha256(Path(settings).read_bytes())
+    elif isinstance(settings, str) and settings in before and not os.path.exists(settings):
+        yield settings, before[settings]
 
 
 def _sha256(data: bytes) -> str:

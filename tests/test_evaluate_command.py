@@ -114,6 +114,20 @@ def test_a_named_file_counts_by_what_it_holds(run: Folder, tmp_path: Path) -> No
     assert identity() != first
 
 
+def test_what_is_finished_stays_so_once_its_files_are_put_away(run: Folder, tmp_path: Path) -> None:
+    chosen, out = tmp_path / "exemplars.json", Folder(tmp_path / "out")
+    chosen.write_text("one")
+    settings = EvaluateSettings.model_validate({"turn": {"exemplars": str(chosen)}})
+    evaluation = Evaluation(run.child("training").child("checkpoints"), "checkpoint-000000640", settings, 0)
+    with pytest.raises(Unmeasurable):
+        evaluation.take("turn", out, print)  # that it can't be measured is finished too
+    assert evaluation.finished(out) == ["turn"]
+    chosen.rename(tmp_path / "put away.json")
+    assert evaluation.finished(out) == ["turn"]
+    chosen.write_text("two")
+    assert evaluation.finished(out) == []
+
+
 def test_a_stages_own_folder_is_left_to_it(run: Folder, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "started.json").write_text("{}")
@@ -179,7 +193,7 @@ def test_one_that_can_not_be_taken_leaves_the_others(run: Folder, tmp_path: Path
     assert "10 real images and 10 others" in out.read_bytes("index.html").decode()
     out.delete("index.html")
     with pytest.raises(Unmeasurable, match=r"^distribution: 10 real images .* --redo tries again"):
-        invoke(*options[1:2], tmp_path / "out", *options[4:], *SMALL)
+        invoke(run.address, tmp_path / "out", "--what", "distribution", "--what", "walk", *SMALL)
     assert out.exists("index.html"), "it is written whenever there is something to show"
 
 
