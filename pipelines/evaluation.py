@@ -49,8 +49,12 @@ class Evaluation:
     gpu: bool = False
 
     def check(self, preset: Preset, names: Sequence[MeasurementName]) -> None:
-        """Raise Unmeasurable, with every fault, where something that a measurement needs isn't there."""
-        ready = Readiness(preset, self.settings, self.shards is not None, self.codes is not None)
+        """Raise Unmeasurable, with every fault, where something that a measurement needs isn't there.
+
+        Without a name of a checkpoint, which is still to be trained, nothing is compared with it.
+        """
+        state = (lambda: self._state) if self.name else None
+        ready = Readiness(preset, self.settings, self.shards is not None, self.codes is not None, self.seed, state)
         faults = []
         for name in names:
             try:

@@ -1,5 +1,6 @@
 """dcgan evaluate: what it needs is said before any work; each measurement is written once, for its networks only."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from pipelines.recipe import EvaluateSettings, MeasurementName
 from pipelines.run import RunError
 from pipelines.written import RecipeError
 from training import checkpoint
+from training.evaluation.exemplars import generator_digest
 from training.evaluation.measured import Unmeasurable
 from training.presets import resolve
 
@@ -57,6 +59,7 @@ def test_a_measurement_is_a_json_a_picture_and_a_place_on_the_page(run: Folder, 
     assert written["says"] in " ".join(told.split())
     assert {"figures", "settings", "seed", "statistics", "paper", "identity"} <= written.keys()
     assert (written["checkpoint"], written["images_seen"]) == ("checkpoint-000000640", 640)
+    assert written["seed"] == 1, "the training's"
     assert written["settings"]["points"] == 3
     assert next(one["file"] for one in written["pictures"]) == "walk.png"
     assert all(out.read_bytes(one["file"]).startswith(b"\x89PNG") for one in written["pictures"])
@@ -140,6 +143,19 @@ def test_what_is_missing_is_said_at_once_and_nothing_is_written(run: Folder, tmp
         invoke(run.address, tmp_path / "out", "--what", "walk", "--what", "features", "--what", "removal")
     assert "features: " in str(told.value)
     assert "removal: " in str(told.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("options", "told"), [((), "the generator 00ff, this one is"), (("--seed", "2"), "of seed 1")])
+def test_exemplars_of_others_are_refused_at_once(
+    run: Folder, tmp_path: Path, options: tuple[str, ...], told: str
+) -> None:
+    state = checkpoint.load(run.child("training").child("checkpoints"), "checkpoint-000000640")
+    made_by = generator_digest(state) if options else "00ff"
+    chosen = tmp_path / "exemplars.json"
+    chosen.write_text(json.dumps({"seed": 1, "checkpoint": made_by, "concepts": {"one": [1]}}))
+    with pytest.raises(Unmeasurable, match=told):
+        invoke(run.address, tmp_path / "out", "--what", "turn", "--set", f"turn.exemplars={chosen}", *options)
     assert not (tmp_path / "out").exists()
 
 

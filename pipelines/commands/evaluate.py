@@ -42,7 +42,14 @@ def evaluate(
     shards: Annotated[
         str | None, typer.Option(help="Shards that the networks were trained on. Default: the run's")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=(1 << 63) - 1, help="Seed of all that is drawn by chance")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=(1 << 63) - 1,
+            help="Seed of all that is drawn by chance. Default: that of the training, as in a run's own stage",
+        ),
+    ] = None,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting of the recipe's `evaluate`"),
@@ -102,7 +109,7 @@ def _check_used(names: Sequence[MeasurementName], changes: Sequence[str], shards
 
 
 def _evaluation(
-    subject: str, what: list[str] | None, shards: str | None, seed: int, changes: list[str], gpu: bool
+    subject: str, what: list[str] | None, shards: str | None, seed: int | None, changes: list[str], gpu: bool
 ) -> tuple[Evaluation, Preset]:
     run = Folder(subject)
     if run.exists(RECIPE_FILE) or run.exists(TRAIN_FILE):
@@ -125,6 +132,8 @@ def _evaluation(
         if shards is not None:
             raise RunError(f"--shards {shards}: it holds no index.parquet; name the shards of a run, RUN/shards")
         given = None
+    if seed is None:
+        seed = int(checkpoints.child(name).read_json(checkpoint.STATE)["seed"])
     return Evaluation(checkpoints, name, settings, seed, given, codes, gpu), preset
 
 

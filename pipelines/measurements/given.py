@@ -10,6 +10,7 @@ import numpy as np
 from manifests.store import Folder
 from pipelines.measurements.unfinished import Unfinished
 from pipelines.recipe import EvaluateSettings, MeasurementName
+from training.checkpoint import Checkpoint
 from training.draws import Stream, permutation, philox
 from training.evaluation.measured import Measured, Subject, Unmeasurable
 from training.presets import Preset
@@ -78,12 +79,17 @@ def measurable() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Readiness:
-    """What is known before any work begins, to say what can't be measured and why."""
+    """What is known before any work begins, to say what can't be measured and why.
+
+    checkpoint: reads the one that is measured, None where it is still to be trained; seed: None where it isn't known
+    """
 
     preset: Preset
     settings: EvaluateSettings
     has_shards: bool
     has_codes: bool
+    seed: int | None = None
+    checkpoint: Callable[[], Checkpoint] | None = None
 
 
 def _nothing_to_check(ready: Readiness) -> None:
