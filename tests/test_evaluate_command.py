@@ -1,5 +1,6 @@
 """dcgan evaluate: what it needs is said before any work; each measurement is written once, for its networks only."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from pipelines.recipe import EvaluateSettings, MeasurementName
 from pipelines.run import RunError
 from pipelines.written import RecipeError
 from training import checkpoint
+from training.evaluation.exemplars import generator_digest
 from training.evaluation.measured import Unmeasurable
 from training.presets import resolve
 
@@ -57,6 +59,7 @@ def test_a_measurement_is_a_json_a_picture_and_a_place_on_the_page(run: Folder, 
     assert written["says"] in " ".join(told.split())
     assert {"figures", "settings", "seed", "statistics", "paper", "identity"} <= written.keys()
     assert (written["checkpoint"], written["images_seen"]) == ("checkpoint-000000640", 640)
+    assert written["seed"] == 1, "the training's"
     assert written["settings"]["points"] == 3
     assert next(one["file"] for one in written["pictures"]) == "walk.png"
     assert all(out.read_bytes(one["file"]).startswith(b"\x89PNG") for one in written["pictures"])
@@ -114,6 +117,20 @@ def test_a_named_file_counts_by_what_it_holds(run: Folder, tmp_path: Path) -> No
     assert identity() != first
 
 
+def test_what_is_finished_stays_so_once_its_files_are_put_away(run: Folder, tmp_path: Path) -> None:
+    chosen, out = tmp_path / "exemplars.json", Folder(tmp_path / "out")
+    chosen.write_text("one")
+    settings = EvaluateSettings.model_validate({"turn": {"exemplars": str(chosen)}})
+    evaluation = Evaluation(run.child("training").child("checkpoints"), "checkpoint-000000640", settings, 0)
+    with pytest.raises(Unmeasurable):
+        evaluation.take("turn", out, print)  # that it can't be measured is finished too
+    assert evaluation.finished(out) == ["turn"]
+    chosen.rename(tmp_path / "put away.json")
+    assert evaluation.finished(out) == ["turn"]
+    chosen.write_text("two")
+    assert evaluation.finished(out) == []
+
+
 def test_a_stages_own_folder_is_left_to_it(run: Folder, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "started.json").write_text("{}")
@@ -126,6 +143,19 @@ def test_what_is_missing_is_said_at_once_and_nothing_is_written(run: Folder, tmp
         invoke(run.address, tmp_path / "out", "--what", "walk", "--what", "features", "--what", "removal")
     assert "features: " in str(told.value)
     assert "removal: " in str(told.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("options", "told"), [((), "the generator 00ff, this one is"), (("--seed", "2"), "of seed 1")])
+def test_exemplars_of_others_are_refused_at_once(
+    run: Folder, tmp_path: Path, options: tuple[str, ...], told: str
+) -> None:
+    state = checkpoint.load(run.child("training").child("checkpoints"), "checkpoint-000000640")
+    made_by = generator_digest(state) if options else "00ff"
+    chosen = tmp_path / "exemplars.json"
+    chosen.write_text(json.dumps({"seed": 1, "checkpoint": made_by, "concepts": {"one": [1]}}))
+    with pytest.raises(Unmeasurable, match=told):
+        invoke(run.address, tmp_path / "out", "--what", "turn", "--set", f"turn.exemplars={chosen}", *options)
     assert not (tmp_path / "out").exists()
 
 
@@ -174,7 +204,40 @@ def test_one_that_can_not_be_taken_leaves_the_others(run: Folder, tmp_path: Path
     result = CliRunner().invoke(app, [*options, *SMALL])
     assert isinstance(result.exception, Unmeasurable)
     assert str(result.exception).startswith("distribution: 10 real images and 10 others")
+    out = Folder(tmp_path / "out")
+    assert {"walk.json", "index.html"} <= set(out.names())
+    assert "10 real images and 10 others" in out.read_bytes("index.html").decode()
+    out.delete("index.html")
+    with pytest.raises(Unmeasurable, match=r"^distribution: 10 real images .* --redo tries again"):
+        invoke(run.address, tmp_path / "out", "--what", "distribution", "--what", "walk", *SMALL)
+    assert out.exists("index.html"), "it is written whenever there is something to show"
+
+
+def test_a_file_that_can_not_be_read_leaves_the_others(run: Folder, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    damaged.write_text("no pictures")
+    labelled = ", ".join(f"{name}: {damaged}" for name in ("train", "test", "train_labels", "test_labels"))
+    what = ("--what", "features", "--what", "walk", "--set", f"labelled={{kind: idx, {labelled}}}")
+    with pytest.raises(Unmeasurable, match=f"^features: {damaged}"):
+        invoke(run.address, tmp_path / "out", *what, *SMALL)
     assert {"walk.json", "index.html"} <= set(Folder(tmp_path / "out").names())
+    assert not Folder(tmp_path / "out").exists("features.json"), "another time it may be mended"
+
+
+def test_shards_of_another_size_are_refused(run: Folder, tmp_path: Path) -> None:
+    Folder(tmp_path / "data" / "shards").write_json("dataset.json", {"image_px": 64, "samples": {"train": 20}})
+    with pytest.raises(Unmeasurable, match=r"filters: .*shards holds images of 64 px, .* are of 32 px"):
+        invoke(run.address, tmp_path / "out", "--what", "filters")
+
+
+def test_pictures_of_an_earlier_take_go_with_it(run: Folder, tmp_path: Path) -> None:
+    invoke(run.address, tmp_path / "out", *SMALL)
+    assert "walk-spherical_walk.png" in Folder(tmp_path / "out").names()
+    invoke(run.address, tmp_path / "out", *SMALL, "--set", "walk.paths=linear", "--redo")
+    out = Folder(tmp_path / "out")
+    named = [one["file"] for one in out.read_json("walk.json")["pictures"]]
+    assert [name for name in out.names() if name.endswith(".png")] == sorted(named)
+    assert "walk-spherical_walk.png" not in named
 
 
 @pytest.mark.parametrize("error", [ValueError, FloatingPointError])

@@ -6,6 +6,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,16 @@ def test_the_page_shows_the_samples_that_the_measurement_will_make(page: Path) -
         assert np.abs(shown.astype(int) - image[..., 0]).max() <= 1  # the sums' order hangs on the size of a batch
     assert generator_digest(state) in html
     assert state.name in html
+
+
+def test_the_seed_is_that_of_the_training(tmp_path: Path) -> None:
+    state = replace(checkpoint(), seed=7)
+    save(Folder(tmp_path), state, 1)
+    words = ["exemplars", str(tmp_path / state.name), "--out", str(tmp_path / "page.html"), "--images", "2"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert "2 samples after 128 images seen, seed 7" in result.output
+    assert re.search(r"seed\D{0,9}7\b", (tmp_path / "page.html").read_text())
 
 
 def test_the_page_is_one_file_that_loads_nothing_and_escapes_names() -> None:

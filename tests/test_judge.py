@@ -1,6 +1,7 @@
 """Arithmetic and turn through the settings: what is missing is said first, and exemplars are their own generator's."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,17 @@ def test_a_choice_by_hand_gives_pictures_for_its_own_seed(name: MeasurementName,
     assert measured.settings["chosen_by"] == "hand"
     with pytest.raises(Unmeasurable, match="of seed 5, this measurement's seed is 6"):
         MEASUREMENTS[name].take(given(settings, seed=6))
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_choice_of_others_is_refused_before_any_work(name: MeasurementName, chosen: Path) -> None:
+    own, measurement = ready(evaluation(chosen)), MEASUREMENTS[name]
+    measurement.check(replace(own, seed=5))  # as a run does before its training
+    measurement.check(replace(own, seed=5, checkpoint=checkpoint))
+    with pytest.raises(Unmeasurable, match="of seed 5, this measurement's seed is 6"):
+        measurement.check(replace(own, seed=6))
+    with pytest.raises(Unmeasurable, match=f"this one is {generator_digest(checkpoint(1))}"):
+        measurement.check(replace(own, seed=5, checkpoint=lambda: checkpoint(1)))
 
 
 @pytest.mark.parametrize("name", BOTH)

@@ -53,11 +53,8 @@ def evaluation(tmp_path: Path) -> Evaluation:
     return Evaluation(checkpoints, LAST, EvaluateSettings.model_validate(values), 0)
 
 
-def test_features_go_on_where_they_were_interrupted(
-    evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole, out = Folder(tmp_path / "whole"), Folder(tmp_path / "out")
-    evaluation.take("features", whole, print)
+def interrupt(evaluation: Evaluation, out: Folder) -> None:
+    """Take features until the rows trained and random are kept."""
     keep = Unfinished.keep
 
     def keep_and_die(self: Unfinished, name: str, piece: Any) -> None:
@@ -65,10 +62,16 @@ def test_features_go_on_where_they_were_interrupted(
         if name == "random":
             raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Unfinished, "keep", keep_and_die)
         with pytest.raises(KeyboardInterrupt):
             evaluation.take("features", out, print)
+
+
+def test_features_go_on_where_they_were_interrupted(evaluation: Evaluation, tmp_path: Path) -> None:
+    whole, out = Folder(tmp_path / "whole"), Folder(tmp_path / "out")
+    evaluation.take("features", whole, print)
+    interrupt(evaluation, out)
     assert out.names() == []
     said: list[str] = []
     evaluation.take("features", out, said.append)
@@ -76,3 +79,14 @@ def test_features_go_on_where_they_were_interrupted(
     assert out.names() == whole.names()
     assert all(out.read_bytes(name) == whole.read_bytes(name) for name in whole.names())
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
+
+
+def test_rows_of_other_pictures_are_measured_again(evaluation: Evaluation, tmp_path: Path) -> None:
+    identity, unfinished = evaluation.identity("features"), Folder(tmp_path / "out")
+    interrupt(evaluation, unfinished)
+    one, other = (tmp_path / "test" / "dark" / f"{number}.png" for number in (0, 1))
+    one.write_bytes(other.read_bytes())
+    assert evaluation.identity("features") == identity, "a folder counts by its name"
+    said: list[str] = []
+    evaluation.take("features", unfinished, said.append)
+    assert not [line for line in said if "measured already" in line]

@@ -40,7 +40,7 @@ def _shown(folder: Folder, told: dict[str, Any]) -> dict[str, Any]:
     facts, tables = _laid_out(told.get("figures") or {})
     settings, more = _laid_out(told.get("settings") or {})
     return {
-        **{key: told.get(key) for key in ("measurement", "title", "says", "paper", "statistics", "preset")},
+        **{key: told.get(key) for key in ("measurement", "title", "fault", "says", "paper", "statistics", "preset")},
         **{key: told.get(key) for key in ("checkpoint", "images_seen", "seed")},
         "pictures": pictures,
         "facts": facts,

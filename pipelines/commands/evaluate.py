@@ -11,7 +11,7 @@ from rich.console import Console
 from manifests.pages.evaluation import write_page
 from manifests.store import Folder
 from pipelines.commands.checkpoints import read_checkpoint
-from pipelines.evaluation import CHECKPOINTS, Evaluation, latest_preset
+from pipelines.evaluation import CHECKPOINTS, FAULTS, Evaluation, faults, found, latest_preset
 from pipelines.measurements import MEASUREMENTS
 from pipelines.progress import Reporter
 from pipelines.recipe import EvaluateSettings, MeasurementName
@@ -42,7 +42,14 @@ def evaluate(
     shards: Annotated[
         str | None, typer.Option(help="Shards that the networks were trained on. Default: the run's")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=(1 << 63) - 1, help="Seed of all that is drawn by chance")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=(1 << 63) - 1,
+            help="Seed of all that is drawn by chance. Default: that of the training, as in a run's own stage",
+        ),
+    ] = None,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting of the recipe's `evaluate`"),
@@ -65,20 +72,23 @@ def evaluate(
         raise RunError(f"--out {out} is the folder of a run's stage, which takes its own; name another")
     with locked(folder), Reporter(Console(markup=False)) as reporter:
         left = evaluation.left(folder, names, redo)
+        failed = []
         for name in [name for name in names if name not in left]:
-            reporter.say(f"{name}: taken already; --redo takes it again")
+            if (fault := faults(folder).get(name)) is None:
+                reporter.say(f"{name}: taken already; --redo takes it again")
+            else:
+                failed.append(f"{name}: {fault} (as it was before; --redo tries again)")
         with reporter.bar("evaluate", len(names), "measurements", done=len(names) - len(left)) as bar:
-            failed = []
             for name in left:
                 reporter.say(f"{MEASUREMENTS[name].title} ...")
                 try:
                     reporter.say(f"{name}: {evaluation.take(name, folder, reporter.say)}")
-                except Unmeasurable as fault:
-                    failed.append(f"{name}: {fault}")
+                except FAULTS as error:
+                    failed.append(f"{name}: {error}")
                     continue
-                write_page(folder, f"{preset.name}, {checkpoint.images_of(evaluation.name):,} images seen")
                 bar.advance(1)
-        if len(failed) < len(names):
+        if found(folder):
+            write_page(folder, f"{preset.name}, {checkpoint.images_of(evaluation.name):,} images seen")
             reporter.say(f"page: {folder}/index.html")
     if failed:
         raise Unmeasurable("\n".join(failed))
@@ -99,15 +109,15 @@ def _check_used(names: Sequence[MeasurementName], changes: Sequence[str], shards
 
 
 def _evaluation(
-    subject: str, what: list[str] | None, shards: str | None, seed: int, changes: list[str], gpu: bool
+    subject: str, what: list[str] | None, shards: str | None, seed: int | None, changes: list[str], gpu: bool
 ) -> tuple[Evaluation, Preset]:
     run = Folder(subject)
     if run.exists(RECIPE_FILE) or run.exists(TRAIN_FILE):
         training = run.child(FOLDER)
-        found = latest_preset(training)
-        if found is None:
+        last = latest_preset(training)
+        if last is None:
             raise RunError(f"{run} has no checkpoint yet; train first: dcgan run or dcgan train")
-        name, preset, checkpoints = *found, training.child(CHECKPOINTS)
+        name, preset, checkpoints = *last, training.child(CHECKPOINTS)
     else:
         state = read_checkpoint(subject)
         name, preset = state.name, Preset.model_validate(state.preset)
@@ -122,6 +132,8 @@ def _evaluation(
         if shards is not None:
             raise RunError(f"--shards {shards}: it holds no index.parquet; name the shards of a run, RUN/shards")
         given = None
+    if seed is None:
+        seed = int(checkpoints.child(name).read_json(checkpoint.STATE)["seed"])
     return Evaluation(checkpoints, name, settings, seed, given, codes, gpu), preset
 
 

@@ -21,8 +21,13 @@ def exemplars(
     out: Annotated[Path, typer.Option(help="The page to write, an HTML file")],
     images: Annotated[int, typer.Option(min=1, max=5000, help="How many samples to choose among")] = 200,
     seed: Annotated[
-        int, typer.Option(min=0, help="Seed of z; the measurement that uses the choice needs the same")
-    ] = 0,
+        int | None,
+        typer.Option(
+            min=0,
+            help="Seed of z; the measurement that uses the choice needs the same. Default: that of the training, as "
+            "runs and dcgan evaluate have it",
+        ),
+    ] = None,
 ) -> None:
     """Write a page of a checkpoint's samples on which exemplars of concepts are chosen by hand.
 
@@ -30,6 +35,7 @@ def exemplars(
     turn.exemplars of the measurements take.
     """
     state = read_checkpoint(folder)
+    seed = state.seed if seed is None else seed
     generator = load_generator(state)
     if generator.preset.classes:
         raise Unmeasurable(
@@ -40,5 +46,5 @@ def exemplars(
     uris = [image_uri(png(picture)) for picture in pictures]
     page = exemplars_page(generator_digest(state), state.name, seed, uris)
     Folder(out.parent).write_bytes(out.name, page.encode())
-    said = f"{images:,} samples after {state.images_seen:,} images seen, standing statistics: {out}"
+    said = f"{images:,} samples after {state.images_seen:,} images seen, seed {seed}, standing statistics: {out}"
     Console(markup=False).print(said, highlight=False, soft_wrap=True)

@@ -2,10 +2,12 @@
 
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from manifests.audit import counts, few, read_ledger
 from manifests.store import Folder
-from pipelines.stages import STAGE_FILE, STAGES
+from pipelines.evaluation import faults
+from pipelines.stages import STAGE_FILE, STAGES, evaluate
 from pipelines.stages.context import PARTS_FILE
 
 
@@ -47,7 +49,8 @@ def _listed(run: Folder) -> dict[str, int]:
 
 def run_summary(run: Folder) -> Group:
     """All that is worth a line at the end of a run."""
-    return Group(funnel(run), _quality(run), _speeds(run))
+    unmeasured = _unmeasured(run)
+    return Group(funnel(run), _quality(run), _speeds(run), *([] if unmeasured is None else [unmeasured]))
 
 
 def _quality(run: Folder) -> Table:
@@ -91,6 +94,14 @@ def _rule(radius: int, border: float | None) -> str:
 
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
+
+
+def _unmeasured(run: Folder) -> Table | None:
+    """The measurements that can't be taken; None where all were."""
+    shown = Table("measurement", "why", title="Not measurable", title_justify="left")
+    for name, fault in faults(run.child(evaluate.FOLDER)).items():
+        shown.add_row(name, Text(fault))
+    return shown if shown.row_count else None
 
 
 def _speeds(run: Folder) -> Table:

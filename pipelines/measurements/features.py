@@ -1,7 +1,10 @@
 """Features of the discriminator, of pictures with classes."""
 
+import hashlib
 from dataclasses import asdict
 from typing import Literal
+
+import numpy as np
 
 from pipelines.labelled.classes import LabelledSettings, check_labelled, read_labelled
 from pipelines.measurements.given import Given, Readiness, measurable
@@ -30,22 +33,32 @@ def take(given: Given) -> Measured:
     if labelled is None:
         raise Unmeasurable("set evaluate.labelled")
     split = read_split(labelled, given.subject.preset)
-    kept = given.unfinished
+    kept, digest = given.unfinished, _digest(split)
 
     def keep(row: Row) -> None:
         if kept is not None:
-            kept.keep(row.name, asdict(row))
+            kept.keep(row.name, {"split": digest, "row": asdict(row)})
 
     with measurable():
-        return features_table(given.subject, split, given.settings.features, _rows(given), keep)
+        return features_table(given.subject, split, given.settings.features, _rows(given, digest), keep)
 
 
-def _rows(given: Given) -> dict[str, Row]:
-    """The rows that an interrupted measurement of the same had finished."""
+def _digest(split: Split) -> str:
+    """sha256 of the pictures and labels: a folder or a large file may hold others by now, under the same name."""
+    digest = hashlib.sha256()
+    for array in (split.train, split.train_labels, split.test, split.test_labels):
+        digest.update(f"{array.shape} {array.dtype}\n".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _rows(given: Given, digest: str) -> dict[str, Row]:
+    """The rows that an interrupted measurement of the same, of the same pictures, had finished."""
     if given.unfinished is None:
         return {}
     try:
-        rows = {name: Row.read(plain) for name, plain in given.unfinished.pieces().items()}
+        pieces = given.unfinished.pieces().items()
+        rows = {name: Row.read(piece["row"]) for name, piece in pieces if piece["split"] == digest}
     except (KeyError, TypeError):
         return {}  # kept by another version of this program
     if rows:

@@ -10,12 +10,14 @@ import numpy as np
 from manifests.store import Folder
 from pipelines.measurements.unfinished import Unfinished
 from pipelines.recipe import EvaluateSettings, MeasurementName
+from training.checkpoint import Checkpoint
 from training.draws import Stream, permutation, philox
 from training.evaluation.measured import Measured, Subject, Unmeasurable
 from training.presets import Preset
 from training.reading import ShardReader
 from training.samples import Images
 
+DATASET = "dataset.json"
 _IMAGES = 1 << 16  # a place of each stream that nothing else is drawn from
 _SPLITS = ("train", "heldout")
 
@@ -54,6 +56,12 @@ class Given:
         if self.shards is None:
             raise Unmeasurable("real pictures are needed: name a run, or the shards with --shards")
         preset = self.subject.preset
+        image_px = self.shards.read_json(DATASET)["image_px"] if self.shards.exists(DATASET) else preset.size_px
+        if image_px != preset.size_px:
+            raise Unmeasurable(
+                f"{self.shards} holds images of {image_px} px, and the networks of preset {preset.name} are of "
+                f"{preset.size_px} px; name the shards that they were trained on"
+            )
         return ShardReader(self.shards, preset.size_px, split, channels=preset.image_channels)
 
 
@@ -71,12 +79,17 @@ def measurable() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Readiness:
-    """What is known before any work begins, to say what can't be measured and why."""
+    """What is known before any work begins, to say what can't be measured and why.
+
+    checkpoint: reads the one that is measured, None where it is still to be trained; seed: None where it isn't known
+    """
 
     preset: Preset
     settings: EvaluateSettings
     has_shards: bool
     has_codes: bool
+    seed: int | None = None
+    checkpoint: Callable[[], Checkpoint] | None = None
 
 
 def _nothing_to_check(ready: Readiness) -> None:

@@ -27,6 +27,7 @@ class ExemplarSettings(Protocol):
 def check_judged(ready: Readiness, settings: ExemplarSettings, name: str) -> None:
     """Raise Unmeasurable where neither pictures with attributes nor exemplars chosen by hand are named, or there.
 
+    Or where the exemplars are of another seed, or of another checkpoint than one that is there already.
     Neither can it be measured where the generator is told a class: what is added would be labels too.
     """
     if ready.preset.classes:
@@ -41,7 +42,9 @@ def check_judged(ready: Readiness, settings: ExemplarSettings, name: str) -> Non
             {f"{name}.exemplars": settings.exemplars},
             hint="make a page with dcgan exemplars CHECKPOINT --out page.html, choose, and save",
         )
-        read_chosen(settings.exemplars)
+        chosen = read_chosen(settings.exemplars)
+        if ready.seed is not None:
+            check_chosen(chosen, None if ready.checkpoint is None else ready.checkpoint(), ready.seed)
     elif ready.settings.attributes is None:
         raise Unmeasurable(
             "exemplars are chosen, and the results judged, by a classifier: set evaluate.attributes to pictures with "

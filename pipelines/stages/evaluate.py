@@ -7,7 +7,7 @@ import torch
 
 from manifests.store import Folder
 from pipelines.cluster import cores, lack_to_measure, train_cpus
-from pipelines.evaluation import CHECKPOINTS, Evaluation, delete, found, latest_preset
+from pipelines.evaluation import CHECKPOINTS, Evaluation, delete, faults, found, latest_preset
 from pipelines.parts import StageError, run_task
 from pipelines.progress import heard
 from pipelines.recipe import MeasurementName, Recipe
@@ -44,8 +44,11 @@ def is_behind(recipe: Recipe, run: Folder) -> bool:
 def run(context: Context) -> Counts:
     """Write evaluation/NAME.json and its pictures for each measurement, from the last checkpoint.
 
+    Where the networks or the data don't permit one, NAME.json says why, and the stage finishes without it.
+
     Raises:
-        StageError: there is no checkpoint, or a measurement can't be taken.
+        StageError: there is no checkpoint, or a measurement failed, such as for a file that can't be read; the others
+            are taken first.
         ClusterError: no nodes of the cluster can ever hold one.
     """
     recipe, out = context.recipe, context.run.child(FOLDER)
@@ -59,15 +62,25 @@ def run(context: Context) -> Counts:
         if name in left or name not in names:
             delete(out, name)
     cpus = train_cpus(recipe.resources, True) if context.on_cluster else cores()
+    failed = []
     with context.reporter.bar("evaluate", len(names), "measurements", done=len(names) - len(left)) as bar:
         for name in left:
             out.delete(_SAID)
-            with heard(context.reporter, partial(_last_said, out)):
-                said = run_task(_take, evaluation, name, out, cpus, cpus=cpus, gpus=int(recipe.resources.gpu))
-            out.delete(_SAID)
+            try:
+                with heard(context.reporter, partial(_last_said, out)):
+                    said = run_task(_take, evaluation, name, out, cpus, cpus=cpus, gpus=int(recipe.resources.gpu))
+            except StageError as fault:
+                failed.append(f"{name}: {fault}")
+                continue
+            finally:
+                out.delete(_SAID)
             context.reporter.say(f"{name}: {said}")
             bar.advance(1)
-    return {"measurements": len(names)}
+    if failed:
+        raise StageError("\n".join(failed))
+    impossible = len(faults(out))
+    counts = {"measurements": len(names) - impossible}
+    return counts | ({"not measurable": impossible} if impossible else {})
 
 
 def _evaluation(recipe: Recipe, run: Folder) -> Evaluation | None:
@@ -97,8 +110,8 @@ def _take(evaluation: Evaluation, name: MeasurementName, out: Folder, threads: i
     torch.set_num_threads(threads)
     try:
         return evaluation.take(name, out, lambda line: out.write_note(_SAID, f"{name}: {line}".encode()))
-    except Unmeasurable as fault:
-        raise StageError(f"{name}: {fault}") from None
+    except Unmeasurable as fault:  # which is written down: it would be the same another time
+        return f"can't be measured: {fault}"
 
 
 def _last_said(out: Folder) -> str:

@@ -82,10 +82,12 @@ def read_chosen(file: str) -> Chosen:
         ) from error
 
 
-def check_chosen(chosen: Chosen, checkpoint: Checkpoint, seed: int) -> None:
-    """Raise Unmeasurable where the exemplars were chosen among samples of another generator or another seed."""
-    own = generator_digest(checkpoint)
-    if chosen.checkpoint != own:
+def check_chosen(chosen: Chosen, checkpoint: Checkpoint | None, seed: int) -> None:
+    """Raise Unmeasurable where the exemplars were chosen among samples of another generator or another seed.
+
+    checkpoint: None, where it is still to be trained, is not compared
+    """
+    if checkpoint is not None and chosen.checkpoint != (own := generator_digest(checkpoint)):
         raise Unmeasurable(
             f"the exemplars were chosen among samples of the generator {chosen.checkpoint}, this one is {own} "
             f"({checkpoint.name}); evaluate that checkpoint, or choose anew with dcgan exemplars"
