@@ -33,7 +33,7 @@ def run(
         str,
         typer.Argument(
             help="A recipe file, or the name of a ready one: demo, lsun_bedroom, folder, faces, drawn_faces, "
-            "imagenet_32, mnist, mnist_conditional, cifar10"
+            "drawn_rooms, imagenet_32, mnist, mnist_conditional, cifar10"
         ),
     ],
     run: Annotated[str, typer.Option("--run", help="The run folder: a path, or a URI such as s3://bucket/runs/1")],
