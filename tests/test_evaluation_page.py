@@ -53,6 +53,17 @@ def test_figures_become_facts_and_tables(folder: Folder) -> None:
     ]
 
 
+def test_rows_that_hold_dictionaries_again_are_one_table(folder: Folder) -> None:
+    sets = {"samples": {"patches": {"swd": 1, "swd_16": 2}, "precision": 0.5}}
+    sets["noise"] = {"patches": {"swd": 3, "swd_16": 4}, "precision": 0.0}
+    folder.write_json("walk.json", told(sets=sets))
+    (one,) = section(folder) or []
+    assert one["tables"] == [
+        ("sets", ["", "swd", "swd 16", "precision"], [["samples", 1, 2, 0.5], ["noise", 3, 4, 0.0]])
+    ]
+    assert one["facts"] == {}
+
+
 def test_long_lists_are_no_columns(folder: Folder) -> None:
     long, short = [[0.5] * 9] * 8, [1]
     folder.write_json(

@@ -8,6 +8,7 @@ from manifests.store import Folder
 
 _LONGEST = 80  # letters of a list in a cell
 _NARROW_PX = 500
+_MOST_COLUMNS = 12
 
 Table = tuple[str, list[str], list[list[Any]]]  # name, head, rows
 
@@ -57,7 +58,9 @@ def _laid_out(values: dict[str, Any], above: str = "") -> tuple[dict[str, Any], 
     for key, value in values.items():
         name = f"{above} {_cell(key)}".strip()
         if isinstance(value, dict) and value:
-            if any(isinstance(inner, dict) for inner in value.values()):
+            if rows := _like_rows(value):
+                tables.append(_table(rows, name))
+            elif any(isinstance(inner, dict) for inner in value.values()):
                 more, below = _laid_out(value, name)
                 facts |= more
                 tables += below
@@ -69,6 +72,24 @@ def _laid_out(values: dict[str, Any], above: str = "") -> tuple[dict[str, Any], 
         else:
             facts[name] = _cell(value)
     return facts, [_table(rows, above) for rows in alike.values()] + tables
+
+
+def _like_rows(value: dict[str, Any]) -> dict[str, dict[str, Any]] | None:
+    """Dictionaries of the same keys, some of them dictionaries again, as rows of one table; None where it is not so."""
+    inner = list(value.values())
+    if len(inner) < 2 or not all(isinstance(one, dict) for one in inner) or len({tuple(one) for one in inner}) > 1:
+        return None
+    rows = {key: _flat(one) for key, one in value.items()}
+    alike = len({tuple(row) for row in rows.values()}) == 1 and len(next(iter(rows.values()))) <= _MOST_COLUMNS
+    return rows if alike and any(isinstance(x, dict) for x in inner[0].values()) else None
+
+
+def _flat(value: dict[str, Any]) -> dict[str, Any]:
+    """Dictionaries within taken apart, one level."""
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        flat |= inner if isinstance(inner, dict) and inner else {key: inner}
+    return flat
 
 
 def _table(rows: dict[str, dict[str, Any]], above: str) -> Table:
