@@ -351,6 +351,7 @@ OTHER_VALUES: dict[str, Any] = {
     "evaluate.features.test_images": 100,
     "evaluate.features.choose_images": 100,
     "evaluate.features.scaling": "standard",
+    "evaluate.features.svhn": None,
     "evaluate.features.storage": "float16",
     "evaluate.features.supervised.few_draws": 1,
     "evaluate.features.per_class": [10],
