@@ -32,7 +32,7 @@ from pipelines.labelled.classes import LabelledSettings
 from pipelines.measurements.features import read_split
 from training import checkpoint
 from training.evaluation.curve import Point, learning_curve
-from training.evaluation.linear import Row, Split
+from training.evaluation.linear import Few, Row, Split
 from training.evaluation.measured import Measured, Subject
 from training.evaluation.table import ROWS, FeaturesSettings, features_table
 from training.presets import Preset
@@ -191,12 +191,18 @@ def _print_table(rows: list[Row], settings: FeaturesSettings) -> None:
             row.name,
             f"{row.dimensions:,}",
             f"{row.accuracy:.2%}",
-            *(f"{x.mean:.2%} +- {x.deviation or 0:.2%}" if x else "" for x in few),
+            *(_few(x) for x in few),
             "" if row.c is None else f"{row.c:.2g}",
             "" if row.gradient_norm is None else f"{row.gradient_norm:.1e}",
             f"{row.seconds:.0f}",
         )
     Console(highlight=False).print(table)
+
+
+def _few(few: Few | None) -> str:
+    if few is None:
+        return ""
+    return f"{few.mean:.2%}" + ("" if few.deviation is None else f" +- {few.deviation:.2%}")
 
 
 def _say(text: str) -> None:
