@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -32,6 +32,7 @@ from pipelines.sources.lsun import lsun_key, write_lmdb
 from pipelines.stages import STAGE_FILE
 
 ROOT = Path(__file__).parents[1]
+_IMAGES = 1200  # enough for an ingest that lasts until a node of it is killed, on a busy machine too
 # Loopback addresses of their own, so that Ray takes them for two machines. Ray replaces 127.0.0.1 by an outer address.
 HEAD_IP, WORKER_IP = "127.0.0.2", "127.0.0.3"
 
@@ -177,6 +178,7 @@ class TwoNodes:
     dashboard: str
     temporary: Path
     environment: dict[str, str]
+    jobs: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def submit(self, recipe: Path, run: Path, log: Path) -> subprocess.Popen[bytes]:
         """Submit `dcgan run`; the process ends when the job does. Nodes that have only just started may refuse it."""
@@ -191,6 +193,7 @@ class TwoNodes:
                     stdout=out,
                     stderr=subprocess.STDOUT,
                 )
+            self.jobs.append(process)
             while process.poll() is None and b"submitted successfully" not in log.read_bytes():
                 time.sleep(0.02)
             if b"No available agent" not in log.read_bytes() or time.monotonic() > deadline:
@@ -212,6 +215,7 @@ def two_nodes() -> Iterator[TwoNodes]:
         }
         port, dashboard_port, client_port = free_port(), free_port(), free_port()
         nodes: list[Node] = []
+        made: TwoNodes | None = None
 
         def start(title: str, address: str, *options: str) -> Node:
             log = temporary / f"{title}.log"
@@ -237,10 +241,14 @@ def two_nodes() -> Iterator[TwoNodes]:
                 f"--dashboard-port={dashboard_port}",
             )
             worker = start("w", WORKER_IP, f"--address={HEAD_IP}:{port}")
-            yield TwoNodes(head, worker, f"http://127.0.0.1:{dashboard_port}", temporary, environment)
+            made = TwoNodes(head, worker, f"http://127.0.0.1:{dashboard_port}", temporary, environment)
+            yield made
         finally:
             for node in reversed(nodes):
                 node.kill()
+            for job in made.jobs if made is not None else ():
+                job.kill()
+                job.wait()
 
 
 def wait_until(ready: Callable[[], bool], timeout_s: float, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -257,7 +265,7 @@ def wait_until(ready: Callable[[], bool], timeout_s: float, process: subprocess.
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("recipe")
     random = np.random.default_rng(0)
-    pictures = random.integers(0, 256, (600, 5, 5, 3), dtype=np.uint8)
+    pictures = random.integers(0, 256, (_IMAGES, 5, 5, 3), dtype=np.uint8)
     pictures[20::20] = pictures[19:-1:20]  # near-duplicates: the same picture in another quality
     qualities = [60 if number and number % 20 == 0 else 95 for number in range(len(pictures))]
     encoded = [
@@ -272,7 +280,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "seed": 5,
         "sources": [{"name": "rooms", "kind": "lsun", "path": str(folder / "rooms.lmdb")}],
         # All are planted, so that ingest takes long enough to be hit in the middle.
-        "ingest": {"plant_sources": 600},
+        "ingest": {"plant_sources": _IMAGES},
         "encode": {"autoencoder": {"epochs": 1}},
         "shard": {"shard_images": 150, "heldout_share": 0.1},
         "train": {"preset": "paper-64-narrow", "images": 640},
