@@ -29,7 +29,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 from manifests.store import Folder
 from pipelines.commands.checkpoints import read_checkpoint
 from pipelines.labelled.classes import LabelledSettings
-from pipelines.measurements.features import read_split
+from pipelines.measurements.features import digest_of, read_split
 from training import checkpoint
 from training.evaluation.curve import Point, learning_curve
 from training.evaluation.linear import Few, Row, Split
@@ -140,15 +140,12 @@ def _identity(state: checkpoint.Checkpoint, split: Split, settings: FeaturesSett
     weights = hashlib.sha256()
     for name, value in sorted(state.discriminator.items()):
         weights.update(name.encode() + value.numpy().tobytes())
-    pictures = hashlib.sha256()
-    for array in (split.train, split.train_labels, split.test, split.test_labels):
-        pictures.update(array.tobytes())
     return {
         "checkpoint": state.name,
         "images_seen": state.images_seen,
         "preset": state.preset,
         "discriminator_sha256": weights.hexdigest(),
-        "pictures_sha256": pictures.hexdigest(),
+        "pictures_sha256": digest_of(split),
         "settings": settings.model_dump(mode="json", exclude={"rows"}),
         "seed": seed,
     }

@@ -33,7 +33,7 @@ def take(given: Given) -> Measured:
     if labelled is None:
         raise Unmeasurable("set evaluate.labelled")
     split = read_split(labelled, given.subject.preset)
-    kept, digest = given.unfinished, _digest(split)
+    kept, digest = given.unfinished, digest_of(split)
 
     def keep(row: Row) -> None:
         if kept is not None:
@@ -43,7 +43,7 @@ def take(given: Given) -> Measured:
         return features_table(given.subject, split, given.settings.features, _rows(given, digest), keep)
 
 
-def _digest(split: Split) -> str:
+def digest_of(split: Split) -> str:
     """sha256 of the pictures and labels: a folder or a large file may hold others by now, under the same name."""
     digest = hashlib.sha256()
     for array in (split.train, split.train_labels, split.test, split.test_labels):

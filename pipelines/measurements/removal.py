@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from pipelines.labelled.boxes import check_boxed, read_boxed, read_json
 from pipelines.labelled.there import check_there
-from pipelines.measurements.given import Given, Readiness, measurable
+from pipelines.measurements.given import Given, Readiness
 from training.evaluation.detector import LEAST_PICTURES
 from training.evaluation.measured import Measured, Unmeasurable
 from training.evaluation.removal import removal
@@ -44,8 +44,7 @@ def take(given: Given) -> Measured:
             f"{len(boxed.images)} pictures with {sum(map(len, boxed.boxes))} boxes can't train a detector; give "
             f"{LEAST_PICTURES} pictures or more, and boxes in some of them"
         )
-    with measurable():
-        return removal(given.subject, boxed.images, boxed.boxes, settings, drawn)
+    return removal(given.subject, boxed.images, boxed.boxes, settings, drawn)
 
 
 def _by_number(path: str) -> Mapping[int, npt.NDArray[np.float32]]:
